@@ -1,0 +1,69 @@
+"""One class per boundary. Every error a user can cause ends as one line and an exit code."""
+
+from __future__ import annotations
+
+
+class KaelumError(Exception):
+    """Base of every error this package raises on purpose.
+
+    `str(error)` is the one line a user sees; `exit_code` is what the command line returns.
+    """
+
+    exit_code: int = 1
+
+
+class UsageError(KaelumError):
+    """The caller asked for something that makes no sense: an empty query, an unknown worker."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A setting has a value it must not have; names key, value, origin and expectation."""
+
+
+class ModelError(KaelumError):
+    """The policy model could not do its work."""
+
+    exit_code = 3
+
+
+class WeightsError(ModelError):
+    """Weights could not be found, fetched, checked or loaded."""
+
+
+class HashMismatch(WeightsError):
+    """A file's SHA-256 is not the pinned one. Names both; the file is not kept."""
+
+
+class UpstreamError(ModelError):
+    """A remote model server was unreachable, failed, or answered against its own protocol."""
+
+
+class ContextOverflow(ModelError):
+    """The prompt does not fit the model's context window."""
+
+    exit_code = 4
+
+    def __init__(self, *, limit_tokens: int, prompt_tokens: int) -> None:
+        self.limit_tokens = limit_tokens
+        self.prompt_tokens = prompt_tokens
+        # The wording is the one that every OpenAI client recognises.
+        super().__init__(
+            f"This model's maximum context length is {limit_tokens} tokens; "
+            f"the messages have {prompt_tokens} (context_length_exceeded)."
+        )
+
+
+class StorageError(KaelumError):
+    """Episodes or learned state could not be read or written (full disk, no permission)."""
+
+    exit_code = 5
+
+
+class SandboxError(KaelumError):
+    """A program could not be run in isolation. Its result is unverified, never a pass."""
+
+
+class VerifierError(KaelumError):
+    """A verifier broke. Its evidence is unscored, never a pass or a fail."""

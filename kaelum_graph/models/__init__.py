@@ -1,0 +1,1 @@
+"""Policy models: the interface, and the backends behind it."""

@@ -1,0 +1,178 @@
+"""What a policy model is: many requests in one call, n samples each, each request failing alone."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Literal, Self, TypeAlias
+
+from kaelum_graph.errors import KaelumError
+from kaelum_graph.types import Message, RequestId
+
+Finish = Literal["stop", "length", "cancelled", "deadline"]
+
+
+def new_request_id() -> RequestId:
+    """A fresh random request id."""
+    return RequestId(uuid.uuid4().hex)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How to draw tokens. `temperature` 0 is greedy; `top_k` 0 is off; `stop` strings are cut from the text.
+
+    With a `seed`, sample i of a request draws from a generator seeded by (seed, i), whatever shares its batch.
+    """
+
+    temperature: float = 0.7
+    top_p: float = 0.95
+    top_k: int = 0
+    max_tokens: int = 512
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    logprobs: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRequest:
+    """`n` samples that answer `messages`, each continuing the assistant turn begun by `partial_answer`."""
+
+    messages: tuple[Message, ...]
+    partial_answer: str = ""
+    n: int = 1
+    sampling: Sampling = field(default_factory=Sampling)
+    request_id: RequestId = field(default_factory=new_request_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One continuation.
+
+    `text` is new text only: neither the partial answer nor the stop string. `token_logprobs` are natural logarithms
+    under the model's own distribution (before temperature and top-p), one per generated token (the end-of-sequence
+    token left out), or None where the backend has none; `token_texts` goes with it, one string per token.
+    """
+
+    text: str
+    finish: Finish
+    completion_tokens: int
+    token_logprobs: tuple[float, ...] | None = None
+    token_texts: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """The outcome of one request: its samples, or the error that befell it alone."""
+
+    request_id: RequestId
+    samples: tuple[Sample, ...] = ()
+    prompt_tokens: int = 0
+    error: KaelumError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """New text of one sample while it is being generated."""
+
+    request_id: RequestId
+    index: int
+    text: str
+
+
+OnDelta: TypeAlias = Callable[[Delta], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a backend does natively. Callers may use every feature; what is missing is emulated or left None.
+
+    `context_tokens` is None where the backend does not say. `continuation` False means that a partial answer is
+    passed on as text in the prompt, not as a true prefix.
+    """
+
+    context_tokens: int | None
+    multiple_samples: bool
+    logprobs: bool
+    continuation: bool
+    seed: bool
+
+
+class CancelToken:
+    """Set once, from any thread; generation stops at the next token and keeps what it has."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def cancel(self) -> None:
+        """Ask whoever holds this token to stop. Idempotent."""
+        self._event.set()
+
+    @property
+    def cancelled(self) -> bool:
+        """True once `cancel` was called."""
+        return self._event.is_set()
+
+
+class PolicyModel(ABC):
+    """A language model that proposes reasoning. Thread-safe: concurrent calls may share batches."""
+
+    name: str
+
+    @property
+    @abstractmethod
+    def capabilities(self) -> Capabilities:
+        """What this backend does natively, as far as it is known now."""
+
+    @abstractmethod
+    def generate(
+        self,
+        requests: Sequence[GenerationRequest],
+        *,
+        deadline: float | None = None,
+        cancel: CancelToken | None = None,
+        on_delta: OnDelta | None = None,
+    ) -> list[Generation]:
+        """One `Generation` per request, in order. Blocks.
+
+        `deadline` is a `time.monotonic()` instant; at it, or at cancellation, each sample is returned as far as it
+        got (`finish` says so). A request's own failure (context overflow, bad parameters, a server's 400) is its
+        `Generation.error` and leaves the others alone; only the loss of the whole backend raises (`ModelError`).
+        `on_delta` is called from any thread, in order per sample; an exception it raises must not harm generation.
+        """
+
+    @abstractmethod
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        """Prompt tokens of `messages` with the chat template; an estimate where the backend has no tokenizer."""
+
+    async def agenerate(
+        self,
+        requests: Sequence[GenerationRequest],
+        *,
+        deadline: float | None = None,
+        cancel: CancelToken | None = None,
+        on_delta: OnDelta | None = None,
+    ) -> list[Generation]:
+        """`generate` off the event loop; cancelling the task cancels the generation."""
+        token = cancel or CancelToken()
+        try:
+            return await asyncio.to_thread(self.generate, requests, deadline=deadline, cancel=token, on_delta=on_delta)
+        except asyncio.CancelledError:
+            token.cancel()
+            raise
+
+    def close(self) -> None:
+        """Free threads, connections and memory. Idempotent; a closed model raises `ModelError` when used."""
+        return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

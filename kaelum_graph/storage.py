@@ -1,0 +1,204 @@
+"""Durable records in SQLite: episodes, feedback and cached answers.
+
+Whatever a method here acknowledges by returning is on disk: WAL journal with full synchronisation.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kaelum_graph.errors import StorageError, UsageError
+from kaelum_graph.types import Array, EpisodeId, Json
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS episodes (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    created_at REAL NOT NULL,
+    query TEXT NOT NULL,
+    record TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS episodes_by_query ON episodes (query);
+CREATE TABLE IF NOT EXISTS feedback (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    episode_id TEXT NOT NULL REFERENCES episodes (id),
+    created_at REAL NOT NULL,
+    score REAL,
+    correction TEXT,
+    worker TEXT,
+    comment TEXT
+);
+CREATE TABLE IF NOT EXISTS cache_entries (
+    episode_id TEXT PRIMARY KEY,
+    scope TEXT NOT NULL,
+    query TEXT NOT NULL,
+    answer TEXT NOT NULL,
+    embedding BLOB NOT NULL
+);
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheEntry:
+    """An answer that may be served again. `scope` separates answers that must never be mixed (model, conversation)."""
+
+    episode_id: EpisodeId
+    scope: str
+    query: str
+    answer: Json
+    embedding: Array  # [384] unit norm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feedback:
+    """What a person said of an episode. `score` in [0, 1]; `correction` is a gold answer; `worker` a better route."""
+
+    id: str
+    episode_id: EpisodeId
+    score: float | None = None
+    correction: str | None = None
+    worker: str | None = None
+    comment: str | None = None
+
+
+class Storage:
+    """One SQLite file, shared by the threads of a process and, through WAL, by several processes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(path, check_same_thread=False, timeout=30.0, isolation_level=None)
+            self._connection.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise StorageError(f"{path}: cannot open the episode store: {error}") from error
+
+    @contextmanager
+    def _transaction(self) -> Generator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._connection
+                except BaseException:
+                    self._connection.execute("ROLLBACK")
+                    raise
+                self._connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise StorageError(f"{self.path}: cannot write: {error}") from error
+
+    def append_episode(self, episode_id: EpisodeId, query: str, record: Json) -> None:
+        """Keep an episode. Appending the same id again changes nothing, so that a retried node is harmless."""
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO episodes (id, created_at, query, record) VALUES (?, ?, ?, ?)",
+                (episode_id, time.time(), query, json.dumps(record, ensure_ascii=False)),
+            )
+
+    def episode(self, episode_id: str) -> Json | None:
+        """The record of an episode, or None."""
+        return self._record("SELECT record FROM episodes WHERE id = ?", episode_id)
+
+    def latest_episode_id(self, query: str) -> EpisodeId | None:
+        """The newest episode that asked exactly `query`, or None."""
+        with self._lock:
+            row = self._connection.execute(
+                "SELECT id FROM episodes WHERE query = ? ORDER BY sequence DESC LIMIT 1", (query,)
+            ).fetchone()
+        return EpisodeId(row[0]) if row else None
+
+    def count_episodes(self) -> int:
+        """How many episodes are kept."""
+        with self._lock:
+            return int(self._connection.execute("SELECT count(*) FROM episodes").fetchone()[0])
+
+    def add_feedback(self, feedback: Feedback) -> bool:
+        """Keep a rating; False when its id is already there (a retry). Raises `UsageError` for an unknown episode."""
+        if self.episode(feedback.episode_id) is None:
+            raise UsageError(f"feedback for '{feedback.episode_id}': no such episode.")
+        with self._transaction() as connection:
+            cursor = connection.execute(
+                "INSERT OR IGNORE INTO feedback (id, episode_id, created_at, score, correction, worker, comment) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    feedback.id,
+                    feedback.episode_id,
+                    time.time(),
+                    feedback.score,
+                    feedback.correction,
+                    feedback.worker,
+                    feedback.comment,
+                ),
+            )
+            return cursor.rowcount == 1
+
+    def feedback_for(self, episode_id: EpisodeId) -> list[Feedback]:
+        """Every rating of an episode, oldest first."""
+        with self._lock:
+            rows = self._connection.execute(
+                "SELECT id, episode_id, score, correction, worker, comment FROM feedback "
+                "WHERE episode_id = ? ORDER BY sequence",
+                (episode_id,),
+            ).fetchall()
+        return [
+            Feedback(id=row[0], episode_id=row[1], score=row[2], correction=row[3], worker=row[4], comment=row[5])
+            for row in rows
+        ]
+
+    def put_cache_entry(self, entry: CacheEntry) -> None:
+        """Keep an answer for serving again; replaces an entry of the same episode."""
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO cache_entries (episode_id, scope, query, answer, embedding) "
+                "VALUES (?, ?, ?, ?, ?)",
+                (
+                    entry.episode_id,
+                    entry.scope,
+                    entry.query,
+                    json.dumps(entry.answer, ensure_ascii=False),
+                    entry.embedding.astype("<f4").tobytes(),
+                ),
+            )
+
+    def cache_entries(self) -> list[CacheEntry]:
+        """Every cached answer, oldest first."""
+        with self._lock:
+            rows = self._connection.execute(
+                "SELECT episode_id, scope, query, answer, embedding FROM cache_entries ORDER BY rowid"
+            ).fetchall()
+        return [
+            CacheEntry(
+                episode_id=row[0],
+                scope=row[1],
+                query=row[2],
+                answer=json.loads(row[3]),
+                embedding=np.frombuffer(row[4], dtype="<f4").astype(np.float32),
+            )
+            for row in rows
+        ]
+
+    def delete_cache_entry(self, episode_id: str) -> bool:
+        """Forget a cached answer; False when there was none."""
+        with self._transaction() as connection:
+            return connection.execute("DELETE FROM cache_entries WHERE episode_id = ?", (episode_id,)).rowcount == 1
+
+    def _record(self, statement: str, *arguments: str) -> Json | None:
+        with self._lock:
+            row = self._connection.execute(statement, arguments).fetchone()
+        return json.loads(row[0]) if row else None
+
+    def close(self) -> None:
+        """Close the file. Idempotent."""
+        with self._lock:
+            self._connection.close()

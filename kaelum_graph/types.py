@@ -1,0 +1,62 @@
+"""Small values that every part speaks in. Frozen, and free of any heavy import."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NewType, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[np.float32]
+Json: TypeAlias = dict[str, Any]
+
+EpisodeId = NewType("EpisodeId", str)
+RequestId = NewType("RequestId", str)
+RolloutId = NewType("RolloutId", int)
+NodeId = NewType("NodeId", int)
+WorkerName = NewType("WorkerName", str)
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """What is asked, and the conversation it is asked in.
+
+    `text` is the last user turn; `history` holds the turns before it, system prompts included.
+    """
+
+    text: str
+    history: tuple[Message, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """What one terminal rollout came to.
+
+    `text` is the whole assistant turn; `answer` the final answer read out of it, or None with `error` saying why
+    there is none; `program` and `observation` are the program it wrote and what that printed.
+    """
+
+    rollout_id: RolloutId
+    worker: WorkerName
+    text: str
+    answer: str | None
+    program: str | None = None
+    observation: str | None = None
+    error: str | None = None
+
+
+def last_user_text(messages: Sequence[Message]) -> str:
+    """Content of the last user turn; empty when there is none."""
+    return next((message.content for message in reversed(messages) if message.role == "user"), "")

@@ -1,0 +1,21 @@
+"""What a verifier is: one kind of evidence about one candidate."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from kaelum_graph.evidence import Evidence, Tier
+from kaelum_graph.sandbox.base import Sandbox
+from kaelum_graph.types import Candidate, Query
+
+
+class Verifier(ABC):
+    """Stateless and thread-safe. It sees the query and the candidate, never a benchmark's reference answer."""
+
+    name: ClassVar[str]
+    tier: ClassVar[Tier]
+
+    @abstractmethod
+    def check(self, query: Query, candidate: Candidate, sandbox: Sandbox) -> Evidence:
+        """One vote. Where there is nothing to check in this query: "unscored" with the reason, never a guess."""
