@@ -1,0 +1,87 @@
+"""What a caller gets: the answer with its story, and the events on the way to it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from kaelum_graph.evidence import Evidence
+from kaelum_graph.types import EpisodeId, Json, WorkerName
+
+Status = Literal["verified", "unverified", "unsure"]
+CacheState = Literal["hit", "miss", "off"]
+StopReason = Literal["verified", "margin", "budget", "tokens", "deadline", "cancelled", "cache"]
+Stage = Literal["cache", "route", "wave", "verify", "reflect"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What an answer took. A cache hit costs no rollouts and no tokens."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    rollouts: int = 0
+    waves: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alternative:
+    """One cluster of equal answers: its share of the rollouts that gave an answer, and P(correct)."""
+
+    answer: str
+    share: float
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The reply to one query.
+
+    `text` is what to show; `answer` the final value in it (None for prose and when nothing could be read out).
+    `status` is "verified" when anchored evidence passed, "unverified" when only agreement speaks for it, "unsure" when
+    nothing does. `confidence` is P(correct) as far as the evidence goes. `id` is the handle for feedback.
+    """
+
+    id: EpisodeId
+    query: str
+    text: str
+    answer: str | None
+    status: Status
+    confidence: float
+    worker: WorkerName
+    route: dict[str, float]
+    cache: CacheState
+    stop_reason: StopReason
+    model: str
+    evidence: tuple[Evidence, ...] = ()
+    alternatives: tuple[Alternative, ...] = ()
+    cost: Cost = field(default_factory=Cost)
+    trace: Json | None = None
+
+    def to_json(self) -> Json:
+        """A plain dictionary for `json.dumps`."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What the graph is doing now.
+
+    `data` by stage. cache: state, similarity. route: worker, probabilities, rollouts, depth. wave: wave, rollouts (done
+    so far), budget, leader, share, tokens. verify: status, confidence, reason. reflect: reason.
+    """
+
+    stage: Stage
+    data: Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextDelta:
+    """A piece of the winning answer's text, in order; joined, they are `Answer.text`."""
+
+    text: str
+
+
+Event: TypeAlias = Progress | TextDelta | Answer
