@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
+
+from pydantic import TypeAdapter
 
 from kaelum_graph.evidence import Evidence
 from kaelum_graph.types import EpisodeId, Json, WorkerName
@@ -41,7 +42,8 @@ class Answer:
 
     `text` is what to show; `answer` the final value in it (None for prose and when nothing could be read out).
     `status` is "verified" when anchored evidence passed, "unverified" when only agreement speaks for it, "unsure" when
-    nothing does. `confidence` is P(correct) as far as the evidence goes. `id` is the handle for feedback.
+    nothing does. `confidence` is P(correct) as far as the evidence goes. `id` is the handle for feedback; `recorded` is
+    False, with the reason among the `notices`, when the episode could not be written and feedback will find nothing.
     """
 
     id: EpisodeId
@@ -59,10 +61,20 @@ class Answer:
     alternatives: tuple[Alternative, ...] = ()
     cost: Cost = field(default_factory=Cost)
     trace: Json | None = None
+    recorded: bool = True
+    notices: tuple[str, ...] = ()
 
     def to_json(self) -> Json:
-        """A plain dictionary for `json.dumps`."""
-        return dataclasses.asdict(self)
+        """A plain dictionary for `json.dumps` and `from_json`."""
+        return _ANSWER.dump_python(self, mode="json")
+
+    @classmethod
+    def from_json(cls, data: Json) -> Answer:
+        """The answer that `to_json` wrote. Raises `pydantic.ValidationError` for anything else."""
+        return _ANSWER.validate_python(data)
+
+
+_ANSWER = TypeAdapter(Answer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

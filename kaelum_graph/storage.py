@@ -118,10 +118,13 @@ class Storage:
             ).fetchone()
         return EpisodeId(row[0]) if row else None
 
-    def count_episodes(self) -> int:
-        """How many episodes are kept."""
+    def counts(self) -> dict[str, float]:
+        """How many episodes, ratings and cached answers are kept."""
         with self._lock:
-            return int(self._connection.execute("SELECT count(*) FROM episodes").fetchone()[0])
+            return {
+                table: self._connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+                for table in ("episodes", "feedback", "cache_entries")
+            }
 
     def add_feedback(self, feedback: Feedback) -> bool:
         """Keep a rating; False when its id is already there (a retry). Raises `UsageError` for an unknown episode."""

@@ -1,0 +1,59 @@
+"""Kaelum as one node of a bigger LangGraph graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from langchain_core.messages import AIMessage, AnyMessage
+from langchain_core.runnables import Runnable, RunnableLambda
+from langgraph.config import get_stream_writer
+
+from kaelum_graph.answer import Answer, Event, Progress
+from kaelum_graph.types import Json, Message
+from kaelum_flow.facade import Kaelum
+from kaelum_flow.state import read_request
+
+PROGRESS_KEY = "kaelum"
+
+
+def kaelum_node(kaelum: Kaelum | None = None, **options: object) -> Runnable[Mapping[str, Any], Json]:
+    """A node for a host graph whose state has `messages`; sync and async.
+
+    It answers the last user turn in its conversation and returns `{"messages": [AIMessage]}`, with the answer's id,
+    status and confidence in `response_metadata["kaelum"]`. Progress reaches the host's custom stream as
+    `{"kaelum": {"stage": …}}`, whether or not the host streams subgraphs. `options` are per-query settings.
+    """
+    served = kaelum or Kaelum()
+
+    def answer(state: Mapping[str, Any]) -> Json:
+        text, history = conversation(state["messages"])
+        return reply([forward(event) for event in served.stream(text, history=history, **options)])
+
+    async def aanswer(state: Mapping[str, Any]) -> Json:
+        text, history = conversation(state["messages"])
+        return reply([forward(event) async for event in served.astream(text, history=history, **options)])
+
+    return RunnableLambda(answer, aanswer, name="kaelum")
+
+
+def conversation(messages: list[AnyMessage]) -> tuple[str, tuple[Message, ...]]:
+    """The last user turn and the turns before it. Raises `UsageError` when there is no user turn."""
+    request = read_request({"messages": messages})
+    return request["text"], tuple(Message(turn["role"], turn["content"]) for turn in request["history"])
+
+
+def forward(event: Event) -> Event:
+    """Pass a progress event on to the host's custom stream, where there is one."""
+    if isinstance(event, Progress):
+        with suppress(RuntimeError):  # called outside of any graph: nobody listens
+            get_stream_writer()({PROGRESS_KEY: {"stage": event.stage, **event.data}})
+    return event
+
+
+def reply(events: list[Event]) -> Json:
+    """The state update that ends a run."""
+    answer = next(event for event in reversed(events) if isinstance(event, Answer))
+    about = {"id": answer.id, "status": answer.status, "confidence": answer.confidence, "answer": answer.answer}
+    return {"messages": [AIMessage(content=answer.text, id=answer.id, response_metadata={"kaelum": about})]}

@@ -1,0 +1,45 @@
+"""The forward pass as a LangGraph state graph: embed → cache → route → LATS → verify → feedback → respond."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langgraph.graph import END, START, StateGraph
+
+from kaelum_graph.config import Settings
+from kaelum_flow.lats import build_lats
+from kaelum_flow.nodes import ForwardNodes
+from kaelum_flow.services import Services
+from kaelum_flow.state import KaelumState
+
+
+def build_forward(services: Services) -> StateGraph[Any, Any, Any, Any]:
+    """The forward pass, uncompiled: the caller chooses the checkpointer and the store."""
+    nodes = ForwardNodes(services)
+    graph: StateGraph[Any, Any, Any, Any] = StateGraph(KaelumState)
+    graph.add_node("embed", nodes.embed)
+    graph.add_node("cache", nodes.cache)
+    graph.add_node("route", nodes.route)
+    graph.add_node("lats", build_lats(services).compile())
+    graph.add_node("verify", nodes.verify)
+    graph.add_node("reflect", nodes.reflect)
+    graph.add_node("feedback", nodes.feedback)
+    graph.add_node("respond", nodes.respond)
+    graph.add_edge(START, "embed")
+    graph.add_edge("embed", "cache")
+    graph.add_conditional_edges(
+        "cache", lambda state: "hit" if state.get("cached") else "miss", {"hit": "respond", "miss": "route"}
+    )
+    graph.add_edge("route", "lats")
+    graph.add_edge("lats", "verify")
+    graph.add_conditional_edges("verify", nodes.after_verify, ["reflect", "feedback"])
+    graph.add_edge("reflect", "lats")
+    graph.add_edge("feedback", "respond")
+    graph.add_edge("respond", END)
+    return graph
+
+
+def mermaid() -> str:
+    """The Mermaid drawing of the graph as built, the LATS subgraph opened. Loads no model."""
+    compiled = build_forward(Services(Settings())).compile(name="kaelum")
+    return compiled.get_graph(xray=True).draw_mermaid()

@@ -1,0 +1,266 @@
+"""The nodes around the search: embed, cache, route, verify, reflect, feedback, respond."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+import uuid
+
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.types import StreamWriter
+
+from kaelum_graph.answer import Answer, Cost
+from kaelum_graph.config import Settings
+from kaelum_graph.errors import StorageError
+from kaelum_graph.storage import CacheEntry
+from kaelum_graph.types import EpisodeId, Json, Query, WorkerName
+from kaelum_graph.verdict import Verdict, decide
+from kaelum_flow.lats import cancel_token
+from kaelum_flow.services import Services
+from kaelum_flow.state import (
+    KaelumState,
+    current_options,
+    current_query,
+    current_route,
+    read_request,
+    read_tree,
+    seconds_left,
+)
+
+CACHED_CONFIDENCE = 0.75
+"""An answer without an anchored check is kept for serving again from this P(correct) on."""
+
+EXHAUSTED = ("budget", "cancelled", "deadline", "tokens")
+"""Reasons to halt after which no reflection can be paid for."""
+
+
+class ForwardNodes:
+    """The forward pass's nodes, over one set of services."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+
+    def embed(self, state: KaelumState) -> Json:
+        """Take the request in, forget whatever an earlier query left in the state, and embed the question."""
+        request = read_request(state)
+        self.services.settings_for(request["options"])
+        return {
+            "query": None,
+            "history": None,
+            "options": None,
+            "request": request,
+            "episode_id": uuid.uuid4().hex,
+            "started_at": time.time(),
+            "features": self.services.encoder.features(request["text"]),
+            "cached": None,
+            "route": None,
+            "tree": None,
+            "wave": [],
+            "waves": 0,
+            "prompt_tokens": 0,
+            "completion_tokens": 0,
+            "reflections": [],
+            "halt": None,
+            "verdict": None,
+            "recorded": True,
+            "notices": [],
+            "answer": None,
+        }
+
+    def cache(self, state: KaelumState, writer: StreamWriter) -> Json:
+        """Look for an earlier answer to the same question in the same conversation."""
+        settings, query = self._settings(state), current_query(state)
+        if not settings.cache:
+            writer({"stage": "cache", "state": "off"})
+            return {"cached": None}
+        features = state.get("features")
+        assert features is not None, "the embed node runs first"
+        hit = self.services.cache.lookup(query.text, features[:384], scope=self._scope(settings, query))
+        if hit is None or hit.entry.answer["confidence"] < settings.min_confidence:
+            writer({"stage": "cache", "state": "miss"})
+            return {"cached": None}
+        writer({"stage": "cache", "state": "hit", "similarity": hit.similarity})
+        return {"cached": hit.entry.answer}
+
+    def route(self, state: KaelumState, writer: StreamWriter) -> Json:
+        """Spread the rollouts over the workers."""
+        settings = self._settings(state)
+        features = state.get("features")
+        assert features is not None, "the embed node runs first"
+        forced = settings.worker or (None if settings.routing else "analysis")
+        route = self.services.router.route(
+            features,
+            generator=self.services.generator(settings),
+            effort=settings.effort,
+            rollouts=settings.sims,
+            depth=settings.depth,
+            worker=None if forced is None else WorkerName(forced),
+        )
+        writer(
+            {
+                "stage": "route",
+                "worker": route.worker,
+                "probabilities": dict(route.probabilities),
+                "rollouts": route.rollouts,
+                "depth": route.depth,
+            }
+        )
+        return {"route": dataclasses.asdict(route)}
+
+    def verify(self, state: KaelumState, config: RunnableConfig, writer: StreamWriter) -> Json:
+        """Weigh the answers and decide whether the leader may be given."""
+        settings = self._settings(state)
+        verdict = decide(
+            read_tree(state),
+            worker=WorkerName(current_route(state)["worker"]),
+            min_confidence=settings.min_confidence,
+            prm_threshold=settings.prm_threshold,
+        )
+        writer(
+            {
+                "stage": "verify",
+                "status": verdict.status,
+                "confidence": verdict.confidence,
+                "reason": verdict.reasons[0] if verdict.reasons else "",
+            }
+        )
+        token = cancel_token(config)
+        return {
+            "verdict": verdict.to_json(),
+            "halt": "cancelled" if token is not None and token.cancelled else state.get("halt"),
+        }
+
+    def after_verify(self, state: KaelumState) -> str:
+        """Where to go: "reflect" while a failed answer can still be bettered, else "feedback"."""
+        settings, verdict = self._settings(state), state.get("verdict") or {}
+        spent = state.get("halt") in EXHAUSTED or seconds_left(state, settings.deadline) == 0.0
+        may_reflect = len(state.get("reflections") or []) < settings.max_reflections
+        return "reflect" if not verdict["passed"] and may_reflect and not spent else "feedback"
+
+    def reflect(self, state: KaelumState, writer: StreamWriter) -> Json:
+        """Name what failed, in the verifiers' own words, and let the search go on in the same tree."""
+        verdict = Verdict.from_json(state.get("verdict") or {})
+        reflection = " ".join(verdict.reasons) or "The answers so far disagree. Work more carefully, step by step."
+        writer({"stage": "reflect", "reason": reflection})
+        return {"reflections": [*(state.get("reflections") or []), reflection], "halt": None}
+
+    def feedback(self, state: KaelumState) -> Json:
+        """Write the episode durably, and the answer to the cache if it earned that. A full disk loses no answer."""
+        settings, query, answer = self._settings(state), current_query(state), self._answer(state)
+        record = {
+            "answer": answer.to_json(),
+            "history": (state.get("request") or {})["history"],
+            "options": current_options(state),
+            "route": current_route(state),
+            "tree": state.get("tree"),
+            "reflections": state.get("reflections"),
+            "verdict": state.get("verdict"),
+        }
+        features = state.get("features")
+        try:
+            self.services.storage.append_episode(answer.id, query.text, record)
+            if settings.cache and features is not None and earned(answer):
+                self.services.cache.add(
+                    CacheEntry(
+                        episode_id=answer.id,
+                        scope=self._scope(settings, query),
+                        query=query.text,
+                        answer=answer.to_json(),
+                        embedding=features[:384],
+                    )
+                )
+        except StorageError as error:
+            return {"recorded": False, "notices": [*(state.get("notices") or []), str(error)]}
+        return {"recorded": True}
+
+    def respond(self, state: KaelumState, writer: StreamWriter) -> Json:
+        """Give the answer: as pieces of text on the stream, as a message, and whole with its story."""
+        cached = state.get("cached")
+        seconds = time.time() - state.get("started_at", time.time())
+        if cached is not None:
+            stored = Answer.from_json(cached)
+            answer = dataclasses.replace(stored, cache="hit", stop_reason="cache", cost=Cost(seconds=seconds))
+        else:
+            answer = self._answer(state)
+            answer = dataclasses.replace(answer, trace=trace(state))
+        for line in answer.text.splitlines(keepends=True):
+            writer({"stage": "text", "text": line})
+        return {
+            "answer": answer.to_json(),
+            "messages": [AIMessage(content=answer.text, id=answer.id, response_metadata={"kaelum_id": answer.id})],
+        }
+
+    def _settings(self, state: KaelumState) -> Settings:
+        return self.services.settings_for(current_options(state))
+
+    def _scope(self, settings: Settings, query: Query) -> str:
+        """Answers of another model, another forced worker or another conversation are never served."""
+        turns = [(turn.role, turn.content) for turn in query.history]
+        key = json.dumps([self.services.model_name, settings.worker, settings.routing, turns])
+        return hashlib.sha256(key.encode()).hexdigest()
+
+    def _answer(self, state: KaelumState) -> Answer:
+        settings, verdict = self._settings(state), Verdict.from_json(state.get("verdict") or {})
+        halt = state.get("halt") or "budget"
+        return Answer(
+            id=EpisodeId(state.get("episode_id", "")),
+            query=current_query(state).text,
+            text=verdict.text,
+            answer=verdict.answer,
+            status=verdict.status,
+            confidence=verdict.confidence,
+            worker=verdict.worker,
+            route=current_route(state)["probabilities"],
+            cache="miss" if settings.cache else "off",
+            stop_reason=halt,  # pyright: ignore[reportArgumentType]
+            model=self.services.model.name,
+            evidence=verdict.evidence,
+            alternatives=verdict.alternatives,
+            cost=Cost(
+                prompt_tokens=state.get("prompt_tokens", 0),
+                completion_tokens=state.get("completion_tokens", 0),
+                rollouts=len(read_tree(state).rollouts),
+                waves=state.get("waves", 0),
+                seconds=time.time() - state.get("started_at", time.time()),
+            ),
+            recorded=state.get("recorded", True),
+            notices=tuple(state.get("notices") or []),
+        )
+
+
+def earned(answer: Answer) -> bool:
+    """True when an answer may be served again: checked, or agreed on by a clear majority of a search that ran out."""
+    if answer.stop_reason in ("cancelled", "deadline", "tokens"):
+        return False
+    return answer.status == "verified" or (answer.status == "unverified" and answer.confidence >= CACHED_CONFIDENCE)
+
+
+def trace(state: KaelumState) -> Json:
+    """What was tried, rollout by rollout."""
+    return {
+        "route": current_route(state),
+        "reflections": state.get("reflections") or [],
+        "rollouts": [
+            {
+                "id": rollout.id,
+                "wave": rollout.wave,
+                "worker": rollout.simulation.worker,
+                "operator": rollout.simulation.operator,
+                "answer": rollout.candidate.answer,
+                "error": rollout.candidate.error,
+                "program": rollout.candidate.program,
+                "observation": rollout.candidate.observation,
+                "evidence": [
+                    {"tier": vote.tier, "source": vote.source, "outcome": vote.outcome, "reason": vote.reason}
+                    for vote in rollout.evidence
+                ],
+                "tokens": rollout.completion_tokens,
+                "finish": rollout.finish,
+                "text": rollout.candidate.text,
+            }
+            for rollout in read_tree(state).rollouts
+        ],
+    }

@@ -1,0 +1,187 @@
+"""The parts a graph runs on, made at first need and shared by every query of a process.
+
+Nodes get them by closure, not through the host's context: inside a bigger graph the host's context arrives instead.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+from kaelum_graph.cache import AnswerCache
+from kaelum_graph.config import Settings, with_overrides
+from kaelum_graph.encoder import Encoder
+from kaelum_graph.errors import UsageError
+from kaelum_graph.models.base import PolicyModel
+from kaelum_graph.router import Router
+from kaelum_graph.sandbox import ProcessSandbox
+from kaelum_graph.sandbox.base import Sandbox
+from kaelum_graph.storage import Storage
+from kaelum_graph.types import Json, WorkerName
+from kaelum_graph.workers import all_workers, worker
+from kaelum_graph.workers.base import Worker
+
+T = TypeVar("T")
+
+PER_QUERY = frozenset(
+    {
+        "cache", "deadline", "depth", "effort", "max_reflections", "max_tokens", "min_confidence", "prm_threshold",
+        "routing", "seed", "sims", "temperature", "token_budget", "top_p", "wave_size", "worker",
+    }
+)  # fmt: skip
+"""Settings that a single query may override; the others belong to the process."""
+
+
+class Services:
+    """Everything the nodes need. A part that is passed in is used as it is and not closed."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        model: PolicyModel | None = None,
+        encoder: Encoder | None = None,
+        sandbox: Sandbox | None = None,
+        notify: Callable[[str], None] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.notify = notify or (lambda notice: None)
+        self._given: dict[str, object] = {"model": model, "encoder": encoder, "sandbox": sandbox}
+        self._made: dict[str, object] = {}
+        self._lock = threading.RLock()
+
+    def settings_for(self, options: Mapping[str, object]) -> Settings:
+        """The settings with one query's own options. Raises `UsageError` or `ConfigError` for a bad one."""
+        if not options:
+            return self.settings
+        unknown = sorted(set(options) - PER_QUERY)
+        if unknown:
+            raise UsageError(f"unknown option '{unknown[0]}' for a query; known: {', '.join(sorted(PER_QUERY))}.")
+        settings = with_overrides(self.settings, options)
+        if settings.worker is not None:
+            worker(settings.worker)
+        return settings
+
+    @cached_property
+    def workers(self) -> dict[WorkerName, Worker]:
+        """All registered workers by name."""
+        return all_workers()
+
+    @property
+    def model(self) -> PolicyModel:
+        """The policy model; fetched and loaded at first need, which can take minutes on a new machine."""
+        return self._part("model", self._load_model)
+
+    @cached_property
+    def model_name(self) -> str:
+        """The policy model's name, known without loading it."""
+        given = self._given["model"]
+        if isinstance(given, PolicyModel):
+            return given.name
+        if self.settings.base_url is not None:
+            return f"{self.settings.model} at {self.settings.base_url}"
+        return self._chosen_model[0]
+
+    @cached_property
+    def _chosen_model(self) -> tuple[str, str]:
+        if self.settings.model is not None:
+            return self.settings.model, ""
+        from kaelum_graph.models.weights import default_model
+
+        return default_model(cache_dir=self.settings.cache_dir, hub=self.settings.hub)
+
+    @property
+    def encoder(self) -> Encoder:
+        """MiniLM."""
+        return self._part("encoder", self._load_encoder)
+
+    @property
+    def router(self) -> Router:
+        """The policy network over the registered workers."""
+        return self._part(
+            "router",
+            lambda: Router(
+                workers={name: worker.description for name, worker in self.workers.items()}, encoder=self.encoder
+            ),
+        )
+
+    @property
+    def storage(self) -> Storage:
+        """The episode store in the data folder."""
+        return self._part("storage", lambda: Storage(self.settings.data_dir / "kaelum.sqlite"))
+
+    @property
+    def cache(self) -> AnswerCache:
+        """The answer cache over the episode store."""
+        return self._part("cache", lambda: AnswerCache(self.storage, min_similarity=self.settings.cache_similarity))
+
+    @property
+    def sandbox(self) -> Sandbox:
+        """Where programs run."""
+        return self._part("sandbox", ProcessSandbox)
+
+    @property
+    def pool(self) -> ThreadPoolExecutor:
+        """Threads for concluding and verifying the rollouts of a wave side by side."""
+        return self._part("pool", lambda: ThreadPoolExecutor(max_workers=4, thread_name_prefix="kaelum-evaluate"))
+
+    def generator(self, settings: Settings) -> np.random.Generator:
+        """A fresh random generator: seeded by the settings, else by the system."""
+        return np.random.default_rng(settings.seed)
+
+    def forget_cache(self) -> None:
+        """Read the cache anew from the store at its next use."""
+        with self._lock:
+            self._made.pop("cache", None)
+
+    def close(self) -> None:
+        """Close what was made here. Idempotent."""
+        with self._lock:
+            made, self._made = self._made, {}
+        for name in ("model", "sandbox", "storage"):
+            part = made.get(name)
+            if isinstance(part, (PolicyModel, Sandbox, Storage)):
+                part.close()
+        pool = made.get("pool")
+        if isinstance(pool, ThreadPoolExecutor):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _part(self, name: str, make: Callable[[], T]) -> T:
+        given = self._given.get(name)
+        if given is not None:
+            return given  # pyright: ignore[reportReturnType]
+        with self._lock:
+            if name not in self._made:
+                self._made[name] = make()
+            return self._made[name]  # pyright: ignore[reportReturnType]
+
+    def _load_encoder(self) -> Encoder:
+        from kaelum_graph.models.weights import resolve_encoder
+
+        return Encoder(resolve_encoder(cache_dir=self.settings.cache_dir, hub=self.settings.hub))
+
+    def _load_model(self) -> PolicyModel:
+        settings = self.settings
+        if settings.base_url is not None:
+            from kaelum_graph.models.openai_server import OpenAIPolicyModel
+
+            key = settings.api_key.get_secret_value() if settings.api_key else None
+            remote = OpenAIPolicyModel(settings.base_url, model=settings.model, api_key=key)
+            self.notify(f"model: {remote.name} at {settings.base_url}")
+            return remote
+
+        from kaelum_graph.models.local import LocalPolicyModel
+        from kaelum_graph.models.weights import resolve_model
+
+        name, reason = self._chosen_model
+        if reason:
+            self.notify(f"model: {name} ({reason})")
+        folder = resolve_model(name, cache_dir=settings.cache_dir, hub=settings.hub)
+        device = None if settings.device == "auto" else settings.device
+        return LocalPolicyModel.load(
+            folder, name=name, device=device, offload=settings.offload, engine=settings.engine
+        )

@@ -1,0 +1,95 @@
+"""What the engines of the local model have in common: their interface, and how a step's tokens reach its samples."""
+
+from __future__ import annotations
+
+import atexit
+import threading
+import weakref
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from kaelum_graph.errors import ModelError
+from kaelum_graph.models.running_sample import RunningSample
+from kaelum_graph.models.sampling import draw
+
+
+class Engine(Protocol):
+    """Extends samples until they end. Thread-safe."""
+
+    name: str
+
+    @property
+    def max_batch(self) -> int:
+        """Sequences at a time; halved when memory ran out."""
+        ...
+
+    def submit(self, samples: Sequence[RunningSample]) -> None:
+        """Take samples, in the order they are to start. Raises `ModelError` once closed."""
+        ...
+
+    def close(self) -> None:
+        """Fail what is unfinished and end every thread. Idempotent."""
+        ...
+
+
+def draw_rows(samples: Sequence[RunningSample], scores: Tensor) -> Tensor:
+    """Draw `[B]` tokens from `scores` `[B, V]` and push each to its sample; one that has ended gets token 0.
+
+    A sample whose text cannot be extended (a tokenizer that fails) ends with that error, alone.
+    """
+    live = [row for row, sample in enumerate(samples) if not sample.done]
+    tokens = torch.zeros(len(samples), dtype=torch.long, device=scores.device)
+    if not live:
+        return tokens
+    picked = [samples[row] for row in live]
+    drawn = draw(
+        scores if len(live) == len(samples) else scores[live],
+        temperatures=[sample.sampling.temperature for sample in picked],
+        top_ps=[sample.sampling.top_p for sample in picked],
+        top_ks=[sample.sampling.top_k for sample in picked],
+        numbers=[sample.number for sample in picked],
+    )
+    tokens[live] = drawn.tokens
+    for sample, token, logprob in zip(picked, drawn.tokens.tolist(), drawn.logprobs.tolist(), strict=True):
+        try:
+            sample.push(token, logprob)
+        except Exception as error:
+            sample.fail(ModelError(f"The tokenizer could not decode token {token}: {first_line(error)}"))
+    return tokens
+
+
+def can_join(model: Any) -> bool:
+    """True where the model's cache is plain keys and values in every layer, so that rows can be added and dropped."""
+    if not getattr(model, "_supports_default_dynamic_cache", lambda: False)():
+        return False
+    layers = DynamicCache(config=model.config).layers
+    return bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
+
+
+def close_at_exit(engine: Engine) -> None:
+    """Close `engine` when the interpreter ends, before it joins or kills threads.
+
+    A thread killed inside the model aborts the process, and one that nobody closes would be joined for ever.
+    """
+    held = weakref.ref(engine)
+
+    def close() -> None:
+        if (left := held()) is not None:
+            left.close()
+
+    getattr(threading, "_register_atexit", atexit.register)(close)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True for a device or an allocator that had no memory left."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def first_line(error: BaseException) -> str:
+    """The error's message up to its first line break."""
+    return (str(error).splitlines() or [""])[0]

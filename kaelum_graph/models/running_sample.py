@@ -1,0 +1,155 @@
+"""One sample on its way: its prompt, the tokens so far, and when it ends. Engines push tokens; callers wait."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kaelum_graph.errors import KaelumError, ModelError
+from kaelum_graph.models.base import Delta, Finish, Sample, Sampling
+from kaelum_graph.models.detokenizer import Detokenizer
+from kaelum_graph.types import RequestId
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Tells a waiting call that one of its sequences ended."""
+
+
+class Mailbox:
+    """What a caller waits on: new text of its sequences, and word of each that ended."""
+
+    def __init__(self, *, streaming: bool) -> None:
+        self.streaming = streaming
+        self._queue: SimpleQueue[Delta | Wake] = SimpleQueue()
+
+    def put(self, item: Delta | Wake) -> None:
+        """Leave an item; never blocks."""
+        self._queue.put(item)
+
+    def get(self, timeout: float) -> Delta | Wake | None:
+        """The next item, or None after `timeout` seconds."""
+        try:
+            return self._queue.get(timeout=max(0.0, timeout))
+        except Empty:
+            return None
+
+
+class RunningSample:
+    """Sample `index` of a request, shared by the engine that extends it and the caller that waits for it.
+
+    `prompt` are its prompt tokens; `tokens` those drawn so far, the end-of-sequence token left out; `max_tokens` is
+    already clipped to what the context window leaves. Whoever ends it first wins: an engine with a stop or the
+    length, the caller with a cancellation or a deadline. After that, pushes do nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        request_id: RequestId,
+        index: int,
+        prompt: list[int],
+        max_tokens: int,
+        sampling: Sampling,
+        eos_ids: frozenset[int],
+        numbers: NDArray[np.float64],
+        detokenizer: Detokenizer,
+        mailbox: Mailbox,
+    ) -> None:
+        self.request_id = request_id
+        self.index = index
+        self.prompt = prompt
+        self.max_tokens = max_tokens
+        self.sampling = sampling
+        self.tokens: list[int] = []
+        self.out_of_memory = 0
+        self.error: KaelumError | None = None
+        self.finish: Finish | None = None
+        self._logprobs: list[float] = []
+        self._eos_ids = eos_ids
+        self._numbers = numbers
+        self._detokenizer = detokenizer
+        self._mailbox = mailbox
+        self._lock = threading.Lock()
+
+    @property
+    def done(self) -> bool:
+        """True once it has ended, in whatever way."""
+        return self.finish is not None or self.error is not None
+
+    @property
+    def number(self) -> float:
+        """The uniform number in [0, 1) that its next token is drawn with."""
+        return float(self._numbers[len(self.tokens)])
+
+    @property
+    def ids(self) -> list[int]:
+        """Prompt and tokens so far: what a model must have read before the next token."""
+        return self.prompt + self.tokens
+
+    def push(self, token: int, logprob: float) -> None:
+        """Take the next token and its natural log-probability; may end the sample."""
+        with self._lock:
+            if self.done:
+                return
+            if math.isnan(logprob):
+                self._end(error=ModelError("The model produced logits that are not finite; its weights may be broken."))
+                return
+            if token in self._eos_ids:
+                self._end(finish="stop")
+                return
+            self.tokens.append(token)
+            self._logprobs.append(logprob)
+            self._detokenizer.push(token)
+            if self._detokenizer.stopped:
+                self._end(finish="stop")
+            elif len(self.tokens) >= self.max_tokens:
+                self._end(finish="length")
+            else:
+                self._emit()
+
+    def stop(self, finish: Finish) -> None:
+        """End it with what it has."""
+        with self._lock:
+            if not self.done:
+                self._end(finish=finish)
+
+    def fail(self, error: KaelumError) -> None:
+        """End it with an error."""
+        with self._lock:
+            if not self.done:
+                self._end(error=error)
+
+    def sample(self) -> Sample:
+        """The sample as it stands. Log-probabilities cover the tokens of its text."""
+        with self._lock:
+            texts = tuple(self._detokenizer.token_texts)
+            return Sample(
+                text=self._detokenizer.text,
+                finish=self.finish or "cancelled",
+                completion_tokens=len(self.tokens),
+                token_logprobs=tuple(self._logprobs[: len(texts)]) if self.sampling.logprobs else None,
+                token_texts=texts if self.sampling.logprobs else None,
+            )
+
+    def _end(self, *, finish: Finish | None = None, error: KaelumError | None = None) -> None:
+        self._emit(final=True)
+        self.finish, self.error = finish, error
+        self._mailbox.put(Wake())
+
+    def _emit(self, *, final: bool = False) -> None:
+        if self._mailbox.streaming:
+            text = self._detokenizer.take(final=final)
+            if text:
+                self._mailbox.put(Delta(request_id=self.request_id, index=self.index, text=text))
+
+
+def unfinished(samples: Sequence[RunningSample]) -> list[RunningSample]:
+    """Those that have not ended."""
+    return [sample for sample in samples if not sample.done]

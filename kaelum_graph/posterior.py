@@ -1,0 +1,173 @@
+"""What the evidence makes of the answer clusters.
+
+For a cluster holding k of the n candidates that have an answer:
+
+    agreement   a = (k + 1) / (n + 2)                      the mean of Beta(k + 1, n − k + 1)
+    odds        o = a / (1 − a) · Π over X, C and J sources of r_source
+    unanchored  confidence = min(max(o / (1 + o), 0.15), 0.85)
+
+with r = 1 + pass share / 2 where a source's votes in the cluster lean to pass, and 1 / (1 + 3 · fail share) where they
+lean to fail. A source that votes on many members counts once: its votes share the model's biases, as agreement does, so
+together they are one correlated group that can't leave 0.15–0.85. An anchored pass gives 0.99 (H), 0.97 (E), 0.95 (V);
+an anchored fail 0.01, 0.03, 0.05. Where anchors contradict, the strongest tier decides, the majority of sources within
+it, and on a tie the fail. These are stated, not fitted: they are what a calibration on audit queries replaces.
+
+An anchored vote is about the answer, so it counts for every member of the cluster: equal answers are right together. A
+vote about one text alone (its format, its program) is not anchored.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from kaelum_graph.clusters import Cluster
+from kaelum_graph.evidence import Evidence, ModelScore, Tier
+from kaelum_graph.types import Candidate
+
+FLOOR, CEILING = 0.15, 0.85
+PASS_CONFIDENCE = {Tier.HUMAN: 0.99, Tier.EXECUTION: 0.97, Tier.CONSTRAINT: 0.95}
+FAIL_CONFIDENCE = {Tier.HUMAN: 0.01, Tier.EXECUTION: 0.03, Tier.CONSTRAINT: 0.05}
+_ANCHORS = (Tier.HUMAN, Tier.EXECUTION, Tier.CONSTRAINT)
+
+Anchored = Literal["pass", "fail", "none"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where one cluster stands.
+
+    `share` is its part of the candidates that have an answer, in (0, 1]; `confidence` is P(correct); `tier` is the
+    anchor that decided, None without one; `evidence` holds its members' votes without repetition, anchors first.
+    """
+
+    cluster: Cluster
+    share: float
+    confidence: float
+    anchored: Anchored
+    tier: Tier | None
+    evidence: tuple[Evidence, ...]
+
+
+def weigh(
+    clusters: Sequence[Cluster],
+    candidates: Sequence[Candidate],
+    evidence_by_candidate: Sequence[Sequence[Evidence]],
+    *,
+    scores: Sequence[ModelScore | None] | None = None,
+) -> list[Standing]:
+    """The clusters' standings, the best first.
+
+    Order: an anchored pass (H before E before V), then without an anchor by confidence, then an anchored fail; ties by
+    share, then by the best `scores` among the members, then by representative. `scores` touch nothing but that order.
+    Raises `TypeError` for anything but `Evidence` among the evidence, a `ModelScore` above all, and `ValueError` when
+    the sequences are not as long as `candidates`.
+    """
+    _check(candidates, evidence_by_candidate, scores)
+    answering = sum(len(group.members) for group in clusters)
+    standings = [_standing(group, evidence_by_candidate, answering) for group in clusters]
+
+    def order(standing: Standing) -> tuple[int, int, float, float, float, str]:
+        rank = {"pass": 0, "none": 1, "fail": 2}[standing.anchored]
+        tier = _ANCHORS.index(standing.tier) if standing.tier is not None and standing.anchored == "pass" else 0
+        # Without a score the middle: no opinion is neither praise nor blame.
+        opinions = (
+            [score.value for score in (scores[index] for index in standing.cluster.members) if score] if scores else []
+        )
+        best = max(opinions, default=0.5)
+        name = standing.cluster.representative
+        return (rank, tier, -round(standing.confidence, 9), -standing.share, -best, name)
+
+    return sorted(standings, key=order)
+
+
+def representative_candidate(
+    standing: Standing,
+    candidates: Sequence[Candidate],
+    scores: Sequence[ModelScore | None] | None = None,
+    *,
+    evidence_by_candidate: Sequence[Sequence[Evidence]] | None = None,
+) -> Candidate:
+    """The member whose text is shown for a standing.
+
+    In this order: no failed vote of its own (where `evidence_by_candidate` is given), no error, an answer in the
+    cluster's representative form, most passed votes, the highest model score, the longer text up to 2,000 characters,
+    the lowest rollout id.
+    """
+
+    def order(index: int) -> tuple[bool, bool, bool, int, float, int, int]:
+        candidate = candidates[index]
+        votes = evidence_by_candidate[index] if evidence_by_candidate is not None else ()
+        score = scores[index] if scores is not None else None
+        return (
+            any(vote.outcome == "fail" for vote in votes),
+            candidate.error is not None,
+            (candidate.answer or "").strip() != standing.cluster.representative,
+            -sum(vote.outcome == "pass" for vote in votes),
+            -(score.value if score is not None else 0.5),
+            -min(len(candidate.text), 2000),
+            candidate.rollout_id,
+        )
+
+    return candidates[min(standing.cluster.members, key=order)]
+
+
+def _standing(group: Cluster, evidence: Sequence[Sequence[Evidence]], answering: int) -> Standing:
+    votes = [vote for index in group.members for vote in evidence[index]]
+    share = len(group.members) / answering
+    anchored, tier = _anchor(votes)
+    if anchored == "pass" and tier is not None:
+        confidence = PASS_CONFIDENCE[tier]
+    elif anchored == "fail" and tier is not None:
+        confidence = FAIL_CONFIDENCE[tier]
+    else:
+        confidence = _unanchored(len(group.members), answering, votes)
+    unique = dict.fromkeys(votes)
+    ordered = tuple(sorted(unique, key=lambda vote: (not vote.tier.anchored, vote.outcome == "unscored")))
+    return Standing(cluster=group, share=share, confidence=confidence, anchored=anchored, tier=tier, evidence=ordered)
+
+
+def _anchor(votes: Sequence[Evidence]) -> tuple[Anchored, Tier | None]:
+    """What the strongest anchored tier that voted says. One source's votes on several members are one vote."""
+    for tier in _ANCHORS:
+        sources: dict[str, Counter[str]] = {}
+        for vote in votes:
+            if vote.tier is tier and vote.outcome != "unscored":
+                sources.setdefault(vote.source, Counter())[vote.outcome] += 1
+        if sources:
+            passes = sum(counts["pass"] > counts["fail"] for counts in sources.values())
+            return ("pass" if passes * 2 > len(sources) else "fail"), tier
+    return "none", None
+
+
+def _unanchored(members: int, answering: int, votes: Sequence[Evidence]) -> float:
+    agreement = (members + 1) / (answering + 2)
+    odds = agreement / (1 - agreement)
+    sources: dict[str, Counter[str]] = {}
+    for vote in votes:
+        if not vote.tier.anchored and vote.outcome != "unscored":
+            sources.setdefault(vote.source, Counter())[vote.outcome] += 1
+    for counts in sources.values():
+        lean = (counts["pass"] - counts["fail"]) / members
+        odds *= 1 + min(lean, 1.0) / 2 if lean >= 0 else 1 / (1 + 3 * min(-lean, 1.0))
+    return min(max(odds / (1 + odds), FLOOR), CEILING)
+
+
+def _check(
+    candidates: Sequence[Candidate],
+    evidence_by_candidate: Sequence[Sequence[object]],
+    scores: Sequence[object | None] | None,
+) -> None:
+    if len(evidence_by_candidate) != len(candidates):
+        raise ValueError(f"evidence for {len(evidence_by_candidate)} candidates, there are {len(candidates)}")
+    if scores is not None and len(scores) != len(candidates):
+        raise ValueError(f"scores for {len(scores)} candidates, there are {len(candidates)}")
+    for votes in evidence_by_candidate:
+        for vote in votes:
+            if not isinstance(vote, Evidence):
+                raise TypeError(f"expected Evidence, got {type(vote).__name__}: a model's opinion is no evidence")
+    for score in scores or ():
+        if score is not None and not isinstance(score, ModelScore):
+            raise TypeError(f"expected ModelScore, got {type(score).__name__}")

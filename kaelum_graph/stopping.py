@@ -1,0 +1,41 @@
+"""When a search has seen enough."""
+
+from __future__ import annotations
+
+import math
+
+from kaelum_graph.clusters import cluster
+from kaelum_graph.tree import SearchTree
+
+def leader_is_certain(leader: int, runner_up: int, *, certainty: float = 0.95) -> bool:
+    """Sequential test on the leading cluster's margin, after adaptive consistency (Aggarwal et al. 2023).
+
+    With a uniform prior on the leader's rate against the runner-up, the posterior is Beta(leader + 1, runner_up + 1);
+    certain when its mass above one half reaches `certainty`. The identity with the binomial makes it exact.
+    """
+    draws = leader + runner_up + 1
+    mass = sum(math.comb(draws, k) for k in range(leader + 1)) / 2**draws
+    return mass >= certainty
+
+
+def standing_answers(tree: SearchTree) -> list[tuple[str, int]]:
+    """Distinct answers that no anchored evidence has refuted, and how many rollouts gave each; most first."""
+    answers = [rollout.candidate.answer if rollout.value > 0.0 else None for rollout in tree.rollouts]
+    counts = [(group.representative, len(group.members)) for group in cluster(answers)]
+    return sorted(counts, key=lambda pair: -pair[1])
+
+
+def evidence_halt(tree: SearchTree, *, may_reflect: bool) -> str | None:
+    """Why the evidence so far ends the search, or None.
+
+    "verified": an answer passed an anchored check. "margin": the leader can hardly be overtaken. "refuted": nothing
+    found so far stands, and a reflection is left that may help more than further draws of the same kind.
+    """
+    if any(rollout.value >= 1.0 for rollout in tree.rollouts):
+        return "verified"
+    standing = standing_answers(tree)
+    if not standing:
+        return "refuted" if may_reflect else None
+    if leader_is_certain(standing[0][1], standing[1][1] if len(standing) > 1 else 0):
+        return "margin"
+    return None

@@ -1,0 +1,245 @@
+"""The search tree: statistics of reasoning steps, and the rollouts that they were cut from.
+
+A simulation is a rollout to a terminal answer. It is cut into step nodes afterwards, so every simulation ends in a
+gradable answer and nothing is generated twice. Statistics follow WU-UCT (Liu et al. 2020): rollouts that are still
+being generated count as visits in the exploration term, and never as values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import TypeAdapter
+
+from kaelum_graph.evidence import Evidence
+from kaelum_graph.types import Candidate, Json, NodeId, RolloutId, WorkerName
+
+Operator = Literal["sample", "branch", "refine"]
+
+ROOT = NodeId(0)
+
+
+@dataclass(slots=True, kw_only=True)
+class Node:
+    """One reasoning step. `value_sum / visits` is the mean value of the rollouts that pass through it."""
+
+    id: NodeId
+    parent: NodeId | None
+    worker: WorkerName | None
+    text: str = ""
+    depth: int = 0
+    terminal: bool = False
+    children: list[NodeId] = field(default_factory=list)
+    visits: int = 0
+    value_sum: float = 0.0
+    in_flight: int = 0
+    direct_samples: int = 0
+
+    @property
+    def mean_value(self) -> float:
+        """Q in [0, 1]; 0.5 before the first visit."""
+        return self.value_sum / self.visits if self.visits else 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulation:
+    """A rollout that is about to be generated: from which node, by whom, by which operator."""
+
+    node_id: NodeId
+    worker: WorkerName
+    operator: Operator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """A finished simulation with all that is known of it. `step_scores` are the model's own; `value` is evidence's."""
+
+    id: RolloutId
+    wave: int
+    simulation: Simulation
+    candidate: Candidate
+    evidence: tuple[Evidence, ...]
+    steps: tuple[str, ...]
+    step_scores: tuple[float | None, ...]
+    finish: str
+    completion_tokens: int
+    value: float
+
+
+NODES = TypeAdapter(list[Node])
+ROLLOUTS = TypeAdapter(list[Rollout])
+
+
+class SearchTree:
+    """Nodes by id, rollouts by id. The root's children are one node per worker; steps hang below them."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = [Node(id=ROOT, parent=None, worker=None)]
+        self.rollouts: list[Rollout] = []
+
+    def worker_node(self, worker: WorkerName) -> Node:
+        """The node under which a worker's rollouts begin; made at first need."""
+        for child in self.children(self.nodes[ROOT]):
+            if child.worker == worker:
+                return child
+        return self._add_child(self.nodes[ROOT], worker=worker, text="")
+
+    def children(self, node: Node) -> list[Node]:
+        """A node's children in the order in which they came."""
+        return [self.nodes[child] for child in node.children]
+
+    def path(self, node_id: NodeId) -> Iterator[Node]:
+        """From a node up to the root."""
+        current: NodeId | None = node_id
+        while current is not None:
+            node = self.nodes[current]
+            yield node
+            current = node.parent
+
+    def prefix(self, node_id: NodeId) -> str:
+        """The text of all steps down to and including a node."""
+        return "".join(reversed([node.text for node in self.path(node_id)]))
+
+    def launched(self, worker: WorkerName) -> int:
+        """Rollouts of a worker, finished or in flight."""
+        node = self.worker_node(worker)
+        return node.visits + node.in_flight
+
+    def start(self, simulation: Simulation) -> None:
+        """Count a simulation as in flight from its node up to the root."""
+        self.nodes[simulation.node_id].direct_samples += 1
+        for node in self.path(simulation.node_id):
+            node.in_flight += 1
+
+    def abandon(self, simulation: Simulation) -> None:
+        """Undo `start` for a simulation that came to nothing (a cancelled or failed request)."""
+        self.nodes[simulation.node_id].direct_samples -= 1
+        for node in self.path(simulation.node_id):
+            node.in_flight -= 1
+
+    def complete(self, rollout: Rollout) -> None:
+        """Hang a rollout's steps below the node it started from, and add its value to every node on its path.
+
+        Steps with the same text below the same parent are one node: equal prefixes share their statistics.
+        """
+        start = self.nodes[rollout.simulation.node_id]
+        for node in self.path(start.id):
+            node.in_flight -= 1
+        leaf = start
+        for step in rollout.steps:
+            twin = next((child for child in self.children(leaf) if child.text == step and not child.terminal), None)
+            leaf = twin or self._add_child(leaf, worker=rollout.simulation.worker, text=step)
+        if leaf is not start and not leaf.children:
+            leaf.terminal = True
+        for node in self.path(leaf.id):
+            node.visits += 1
+            node.value_sum += rollout.value
+        self.rollouts.append(rollout)
+
+    def _add_child(self, parent: Node, *, worker: WorkerName, text: str) -> Node:
+        child = Node(id=NodeId(len(self.nodes)), parent=parent.id, worker=worker, text=text, depth=parent.depth + 1)
+        self.nodes.append(child)
+        parent.children.append(child.id)
+        return child
+
+    def to_json(self) -> Json:
+        """A plain dictionary that survives a checkpoint, `json.dumps` and `from_json`."""
+        return {
+            "nodes": NODES.dump_python(self.nodes, mode="json"),
+            "rollouts": ROLLOUTS.dump_python(self.rollouts, mode="json"),
+        }
+
+    @classmethod
+    def from_json(cls, data: Json) -> SearchTree:
+        """The tree that `to_json` wrote. Raises `pydantic.ValidationError` for anything else."""
+        tree = cls()
+        tree.nodes = NODES.validate_python(data["nodes"])
+        tree.rollouts = ROLLOUTS.validate_python(data["rollouts"])
+        return tree
+
+
+def rollout_value(evidence: Sequence[Evidence], model_score: float | None, *, prm_weight: float) -> float:
+    """The value that selection learns from, in [0, 1].
+
+    Anchored evidence decides: 1 for a pass, 0 for a fail. Without it the value is a neutral 0.5, mixed with the model's
+    own score by `prm_weight`, that score's measured skill. At weight 0 an unanchored rollout says nothing, so the
+    search draws as self-consistency does.
+    """
+    outcomes = {vote.outcome for vote in evidence if vote.tier.anchored}
+    if "fail" in outcomes:
+        return 0.0
+    if "pass" in outcomes:
+        return 1.0
+    if model_score is None:
+        return 0.5
+    return (1.0 - prm_weight) * 0.5 + prm_weight * model_score
+
+
+def select(
+    tree: SearchTree,
+    *,
+    slots: int,
+    allocation: Mapping[WorkerName, int],
+    max_depth: int,
+    refine: bool,
+    exploration: float = 1.25,
+    widening: float = 1.0,
+) -> list[Simulation]:
+    """Choose the next wave of at most `slots` simulations and mark them in flight.
+
+    `allocation` is each worker's share of the budget in rollouts; a wave is spread over the workers in proportion to
+    what each has left. With `refine`, every second simulation of a worker starts over with what failed as context.
+    """
+    wave: list[Simulation] = []
+    for _ in range(slots):
+        left = {worker: rollouts - tree.launched(worker) for worker, rollouts in allocation.items()}
+        worker = max(left, key=lambda name: left[name] / allocation[name] if allocation[name] else -1.0)
+        if left[worker] <= 0:
+            break
+        start = tree.worker_node(worker)
+        if refine and tree.launched(worker) % 2 == 0:
+            simulation = Simulation(node_id=start.id, worker=worker, operator="refine")
+        else:
+            node = descend(tree, start, max_depth=max_depth, exploration=exploration, widening=widening)
+            simulation = Simulation(node_id=node.id, worker=worker, operator="sample" if node is start else "branch")
+        tree.start(simulation)
+        wave.append(simulation)
+    return wave
+
+
+def descend(tree: SearchTree, start: Node, *, max_depth: int, exploration: float, widening: float) -> Node:
+    """The node to draw the next rollout from, by PUCT with progressive widening.
+
+    Below a node whose children evidence does not tell apart, descending could only cost diversity: it draws there anew.
+    Otherwise a new draw competes with the children as an arm of its own while the node has fewer direct draws than
+    `widening * sqrt(visits)`; its first-play urgency is the node's mean value minus 0.1.
+    """
+    node = start
+    while node.depth - start.depth < max_depth:
+        children = [child for child in tree.children(node) if not child.terminal]
+        if not children or not tells_apart(tree.children(node)):
+            return node
+        prior = 1.0 / (len(children) + 1)
+        root_visits = math.sqrt(node.visits + node.in_flight)
+
+        def puct(child: Node, prior: float = prior, root_visits: float = root_visits) -> float:
+            return child.mean_value + exploration * prior * root_visits / (1 + child.visits + child.in_flight)
+
+        best = max(children, key=puct)
+        if node.direct_samples < widening * root_visits:
+            urgency = node.mean_value - 0.1 + exploration * prior * root_visits / (1 + node.direct_samples)
+            if urgency >= puct(best):
+                return node
+        if best.mean_value <= 0.0:
+            return node
+        node = best
+    return node
+
+
+def tells_apart(children: Sequence[Node]) -> bool:
+    """True when the children's mean values differ by more than rounding."""
+    values = [child.mean_value for child in children if child.visits]
+    return len(values) > 1 and max(values) - min(values) > 1e-9

@@ -1,0 +1,55 @@
+"""Checks the form that a query demands of its answer: lengths, words to use or avoid, letter case, JSON, bullets.
+
+A broken demand always counts as a fail. A pass is given to drafts alone (a text of a dozen words or more that is the
+whole turn): there the demands are what can be checked at all. A value in the right form proves nothing about its truth,
+so it stays unscored.
+"""
+
+from __future__ import annotations
+
+import re
+
+from kaelum_graph.evidence import Evidence, Tier
+from kaelum_graph.sandbox.base import Sandbox
+from kaelum_graph.types import Candidate, Query
+from kaelum_graph.verifiers import register
+from kaelum_graph.verifiers.base import Verifier
+from kaelum_graph.verifiers.demands import demands
+from kaelum_graph.verifiers.votes import unscored, vote
+
+DRAFT_WORDS = 12
+
+
+@register
+class ConstraintVerifier(Verifier):
+    """Fails on the first broken demand; passes a draft that meets all of them."""
+
+    name = "constraints"
+    tier = Tier.CONSTRAINT
+
+    def check(self, query: Query, candidate: Candidate, sandbox: Sandbox) -> Evidence:
+        found = demands(query.text)
+        if not found:
+            return unscored(self, "the query makes no demand on the form that can be checked")
+        if candidate.answer is None:
+            return unscored(self, "no answer")
+        draft = is_draft(candidate)
+        for demand in found:
+            if demand.drafts_only and not draft:
+                continue
+            broken = demand.broken(candidate.answer)
+            if broken:
+                return vote(self, "fail", broken)
+        if not draft:
+            return unscored(self, "the form is right, which says nothing about the value")
+        return vote(
+            self, "pass", f"{len(found)} of {len(found)} demands are met: {', '.join(each.name for each in found)}"
+        )
+
+
+def is_draft(candidate: Candidate) -> bool:
+    """Whether the answer is the whole turn and long enough to be prose, not a value."""
+    if candidate.answer is None or candidate.program:
+        return False
+    answer, text = (len(re.findall(r"\w+", each)) for each in (candidate.answer, candidate.text))
+    return answer >= DRAFT_WORDS and answer >= 0.8 * text

@@ -1,0 +1,35 @@
+"""Step likelihoods line up with the steps they were generated in."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from kaelum_graph.reward import path_score, step_scores
+
+
+def test_each_step_is_the_geometric_mean_of_its_tokens() -> None:
+    scores = step_scores(("ab\n", "cd"), ("a", "b\n", "c", "d"), tuple(math.log(p) for p in (0.5, 0.125, 0.9, 0.9)))
+    assert scores == pytest.approx([0.25, 0.9])
+
+
+def test_a_given_prefix_has_no_score() -> None:
+    scores = step_scores(("given\n", "new"), ("n", "ew"), (math.log(0.5), math.log(0.5)))
+    assert scores[0] is None
+    assert scores[1] == pytest.approx(0.5)
+
+
+def test_without_log_probabilities_nothing_is_scored() -> None:
+    assert step_scores(("a", "b"), None, None) == [None, None]
+    assert path_score([None, None]) is None
+
+
+def test_path_score_is_the_mean_of_the_scored_steps() -> None:
+    score = path_score([None, 0.2, 0.6])
+    assert score is not None
+    assert score.value == pytest.approx(0.4)
+
+
+def test_no_steps_no_scores() -> None:
+    assert step_scores((), (), ()) == []

@@ -1,0 +1,81 @@
+"""A policy model that says what a test tells it to, for what the graph does around a model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from kaelum_graph.models.base import (
+    CancelToken,
+    Capabilities,
+    Delta,
+    Generation,
+    GenerationRequest,
+    OnDelta,
+    PolicyModel,
+    Sample,
+)
+from kaelum_graph.types import Message
+
+Script = Callable[[GenerationRequest, int], str]
+
+
+class ScriptedModel(PolicyModel):
+    """`script(request, k)` gives the text of the k-th sample that was ever drawn. Every request is kept."""
+
+    name = "scripted"
+
+    def __init__(self, script: Script, *, seconds: float = 0.0) -> None:
+        self.script = script
+        self.seconds = seconds
+        self.requests: list[GenerationRequest] = []
+        self.drawn = 0
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(context_tokens=4096, multiple_samples=True, logprobs=True, continuation=True, seed=True)
+
+    def generate(
+        self,
+        requests: Sequence[GenerationRequest],
+        *,
+        deadline: float | None = None,
+        cancel: CancelToken | None = None,
+        on_delta: OnDelta | None = None,
+    ) -> list[Generation]:
+        time.sleep(self.seconds)
+        return [self._answer(request, on_delta) for request in requests]
+
+    def _answer(self, request: GenerationRequest, on_delta: OnDelta | None) -> Generation:
+        self.requests.append(request)
+        samples: list[Sample] = []
+        for index in range(request.n):
+            text = self.script(request, self.drawn)
+            self.drawn += 1
+            words = tuple(text.split(" "))
+            tokens = tuple(word + " " for word in words[:-1]) + words[-1:]
+            if on_delta is not None:
+                on_delta(Delta(request_id=request.request_id, index=index, text=text))
+            samples.append(
+                Sample(
+                    text=text,
+                    finish="stop",
+                    completion_tokens=len(tokens),
+                    token_texts=tokens,
+                    token_logprobs=(-0.5,) * len(tokens),
+                )
+            )
+        return Generation(request_id=request.request_id, samples=tuple(samples), prompt_tokens=10)
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        return sum(len(message.content.split()) for message in messages)
+
+
+def always(text: str) -> Script:
+    """A script that says the same every time."""
+    return lambda request, k: text
+
+
+def cycle(*texts: str) -> Script:
+    """A script that goes round these texts."""
+    return lambda request, k: texts[k % len(texts)]
