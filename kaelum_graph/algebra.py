@@ -21,9 +21,10 @@ from typing import Any
 
 MAX_LENGTH = 600
 START_SECONDS = 60.0
-_SCRIPT = Path(__file__).with_name("algebra_process.py")
+_MODULE = "kaelum_graph.algebra_process"
+_ROOT = Path(__file__).resolve().parent.parent
 # What Python needs to find itself and its packages; secrets in the environment stay out of the child.
-_ENVIRONMENT = ("PATH", "PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "SYSTEMROOT", "LANG", "LC_ALL", "TMPDIR", "TEMP")
+_ENVIRONMENT = ("PATH", "PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "SYSTEMROOT", "LANG", "LC_ALL", "TEMP")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,12 +108,12 @@ class Algebra:
         self._stop()
         lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         process = subprocess.Popen(
-            # -P: the script's folder must not come first on the path, its modules' names are those of standard ones.
-            [sys.executable, "-P", str(_SCRIPT)],
+            # -P: neither the working folder nor any other but the package's own comes before the standard library.
+            [sys.executable, "-P", "-m", _MODULE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+            env=_environment(),
             text=True,
             encoding="utf-8",
             start_new_session=True,
@@ -137,6 +138,13 @@ class Algebra:
         with contextlib.suppress(OSError):
             if process.stdin is not None:
                 process.stdin.close()
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    # The package may be on this process's path alone (a source tree under test), so its root goes along.
+    paths = [path for path in (str(_ROOT), kept.get("PYTHONPATH")) if path]
+    return {**kept, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _forward(process: subprocess.Popen[str], lines: queue.SimpleQueue[str]) -> None:

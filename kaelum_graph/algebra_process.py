@@ -1,10 +1,9 @@
 """The child process that does symbolic mathematics on untrusted text.
 
-Run as a script by `kaelum_graph.algebra`, never imported by the engine: it reads one JSON job a line from standard
-input and writes one JSON result a line. Text is parsed by Math-Verify's LaTeX grammar and by the small grammar below;
-neither evaluates Python out of it, and an audit hook holds them to that: no source is compiled but SymPy's own for
-reading one number, no process is started, no file written, no socket opened. A job that takes too long is ended by the
-parent, or by the kernel's alarm should the parent be gone.
+Run as a module by `kaelum_graph.algebra`, never imported by the engine: it reads one JSON job a line from standard
+input and writes one JSON result a line. An audit hook holds the readers to evaluating no Python: no source is compiled
+but SymPy's own for reading one number, no process is started, no file written, no socket opened. A job that takes too
+long is ended by the parent, or by the kernel's alarm should the parent be gone.
 """
 
 from __future__ import annotations
@@ -19,210 +18,11 @@ from collections.abc import Callable
 from typing import Any
 
 import sympy
-from math_verify import LatexExtractionConfig, parse, verify
+from math_verify import verify
+
+from kaelum_graph.algebra_notation import Unreadable, read, read_expression
 
 MEMORY_BYTES = 2 * 1024**3
-MAX_DEPTH = 40
-MAX_POWER = 2000
-
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "sin": sympy.sin, "cos": sympy.cos, "tan": sympy.tan, "cot": sympy.cot, "sec": sympy.sec, "csc": sympy.csc,
-    "asin": sympy.asin, "acos": sympy.acos, "atan": sympy.atan, "arcsin": sympy.asin, "arccos": sympy.acos,
-    "arctan": sympy.atan, "sinh": sympy.sinh, "cosh": sympy.cosh, "tanh": sympy.tanh, "ln": sympy.log,
-    "log": sympy.log, "exp": sympy.exp, "sqrt": sympy.sqrt, "abs": sympy.Abs, "cbrt": sympy.cbrt,
-}  # fmt: skip
-_CONSTANTS: dict[str, Any] = {"pi": sympy.pi, "e": sympy.E, "oo": sympy.oo, "infinity": sympy.oo}
-_GREEK = frozenset(["alpha", "beta", "gamma", "delta", "theta", "lambda", "mu", "sigma", "phi", "omega", "rho", "tau"])
-_ASCII = (
-    ("**", "^"), ("×", "*"), ("·", "*"), ("⋅", "*"), ("÷", "/"), ("−", "-"), ("–", "-"), ("π", " pi "), ("∞", " oo "),
-    ("√", " sqrt "), ("²", "^2"), ("³", "^3"), ("⁴", "^4"), ("⁵", "^5"), ("θ", " theta "), ("½", "(1/2)"),
-)  # fmt: skip
-_TOKEN = re.compile(r"\s*(?:(\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)|([A-Za-z]+)|([-+*/^()|!]))")
-
-
-class Unreadable(ValueError):
-    """The text is not in the grammar."""
-
-
-class Reader:
-    """Recursive descent over plain notation: "2x^2 + sin(3x)/4", implicit products and function arguments included."""
-
-    def __init__(self, text: str) -> None:
-        for written, ascii_form in _ASCII:
-            text = text.replace(written, ascii_form)
-        self.tokens: list[str] = []
-        position = 0
-        text = text.strip()
-        while position < len(text):
-            match = _TOKEN.match(text, position)
-            if match is None:
-                raise Unreadable(text[position:])
-            position = match.end()
-            if match.group(2):
-                self.tokens.extend(_names(match.group(2)))
-            else:
-                self.tokens.append(match.group().strip())
-        self.at = 0
-        self.depth = 0
-
-    def read(self) -> Any:
-        value = self.sum()
-        if self.at != len(self.tokens):
-            raise Unreadable("trailing text")
-        return value
-
-    def peek(self) -> str:
-        return self.tokens[self.at] if self.at < len(self.tokens) else ""
-
-    def take(self) -> str:
-        token = self.peek()
-        self.at += 1
-        return token
-
-    def sum(self) -> Any:
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise Unreadable("too deep")
-        value = self.product()
-        while self.peek() in ("+", "-"):
-            value = value + self.product() if self.take() == "+" else value - self.product()
-        self.depth -= 1
-        return value
-
-    def product(self) -> Any:
-        value = self.signed()
-        while True:
-            token = self.peek()
-            if token == "*":
-                self.take()
-                value = value * self.signed()
-            elif token == "/":
-                self.take()
-                value = value / self.signed()
-            elif token and (token == "(" or token[0].isalnum() or token[0] == "."):
-                # Two numbers side by side ("1 1/2", "5 6") are not a product in anybody's notation.
-                if token[0].isdigit() and self.tokens[self.at - 1][0].isdigit():
-                    raise Unreadable("two numbers in a row")
-                value = value * self.power()
-            else:
-                return value
-
-    def signed(self) -> Any:
-        if self.peek() in ("+", "-"):
-            self.depth += 1
-            if self.depth > MAX_DEPTH:
-                raise Unreadable("too deep")
-            sign = -1 if self.take() == "-" else 1
-            value = sign * self.signed()
-            self.depth -= 1
-            return value
-        return self.power()
-
-    def power(self) -> Any:
-        base = self.atom()
-        while self.peek() == "!":
-            self.take()
-            if not (base.is_Integer and 0 <= base <= 200):
-                raise Unreadable("factorial")
-            base = sympy.factorial(base)
-        if self.peek() == "^":
-            self.take()
-            exponent = self.signed()
-            if base.is_number and exponent.is_number and abs(exponent) > MAX_POWER:
-                raise Unreadable("too large a power")
-            return base**exponent
-        return base
-
-    def atom(self) -> Any:
-        token = self.take()
-        if not token:
-            raise Unreadable("ends early")
-        if token[0].isdigit() or token[0] == ".":
-            return sympy.Rational(token.replace(",", ""))
-        if token == "(":
-            return self._closed(")")
-        if token == "|":
-            return sympy.Abs(self._closed("|"))
-        name = token.lower()
-        if name in _FUNCTIONS:
-            return self._call(_FUNCTIONS[name])
-        if name in _CONSTANTS and (name != "e" or token == "e"):
-            return _CONSTANTS[name]
-        if len(token) == 1 or name in _GREEK:
-            return sympy.Symbol(token, real=True)
-        raise Unreadable(token)
-
-    def _closed(self, bracket: str) -> Any:
-        value = self.sum()
-        if self.take() != bracket:
-            raise Unreadable("unbalanced")
-        return value
-
-    def _call(self, function: Callable[..., Any]) -> Any:
-        exponent = None
-        if self.peek() == "^":
-            self.take()
-            exponent = self.atom()
-        if self.peek() == "(":
-            self.take()
-            argument = self._closed(")")
-        else:  # "sin 3x" and "ln x"
-            argument = self.power()
-            while self.peek() and self.peek()[0].isalpha() and self.peek().lower() not in _FUNCTIONS:
-                argument = argument * self.power()
-        value = function(argument)
-        return value if exponent is None else value**exponent
-
-
-def _names(word: str) -> list[str]:
-    """A run of letters as names: "sin", "pi", "xy" → x, y, "sinx" → sin, x. Raises `Unreadable` for a word."""
-    lower = word.lower()
-    if lower in _FUNCTIONS or lower in _CONSTANTS or lower in _GREEK or len(word) == 1:
-        return [word]
-    for name in sorted(_FUNCTIONS, key=len, reverse=True):
-        if lower.startswith(name) and len(word) - len(name) == 1:
-            return [word[: len(name)], *_names(word[len(name) :])]
-    if len(word) > 3:
-        raise Unreadable(word)
-    return list(word)
-
-
-def read(text: str) -> Any:
-    """`text` as a SymPy object: plain notation first, else LaTeX. Raises `Unreadable`."""
-    if "\\" not in text:
-        try:
-            return Reader(text).read()
-        except (Unreadable, ZeroDivisionError):
-            if not re.search(r"[\[({<>=^_|]|[≤≥≠∪∩]", text):
-                raise
-    return read_latex(text)
-
-
-def read_latex(text: str) -> Any:
-    body = text.replace("$", "").replace("\n", " ").replace("≤", r"\le ").replace("≥", r"\ge ").replace("∪", r"\cup ")
-    body = body.replace("∞", r"\infty ").replace("π", r"\pi ").replace("−", "-").replace("×", r"\times ")
-    body = re.sub(r"\\log(?![a-z_])(?!\s*_)", r"\\ln", body)  # natural, as in the plain grammar and in programs
-    found = parse(
-        f"${body}$",
-        extraction_config=[LatexExtractionConfig()],
-        fallback_mode="no_fallback",
-        parsing_timeout=None,  # type: ignore[arg-type]  # its signals are replaced by this process's own end
-        raise_on_error=True,
-    )
-    for item in found:
-        if isinstance(item, sympy.Basic | sympy.MatrixBase):
-            # The LaTeX reader makes its symbols real, the plain one doesn't: the same name is the same symbol.
-            return item.xreplace({symbol: sympy.Symbol(symbol.name, real=True) for symbol in item.free_symbols})
-    raise Unreadable(text)
-
-
-def read_expression(text: str) -> Any:
-    value = read(text)
-    if isinstance(value, sympy.Eq):
-        value = value.rhs
-    if not isinstance(value, sympy.Expr):
-        raise Unreadable(text)
-    return value
 
 
 def is_zero(expression: Any) -> bool | None:
@@ -265,28 +65,29 @@ def equal_up_to_constant(a: str, b: str) -> bool:
 
 def antiderivative(integrand: str, answer: str, variable: str) -> bool | None:
     x = sympy.Symbol(variable, real=True)
-    function = _with_variable(read_expression(integrand), x)
-    found = _with_variable(read_expression(answer), x)
+    function = _with_variable(read_expression(integrand, variable), x)
+    found = _with_variable(read_expression(answer, variable), x)
     return is_zero(sympy.diff(found, x) - function)
 
 
 def derivative(function: str, answer: str, variable: str, order: int) -> bool | None:
     x = sympy.Symbol(variable, real=True)
-    expected = sympy.diff(_with_variable(read_expression(function), x), x, order)
-    return is_zero(expected - _with_variable(read_expression(answer), x))
+    expected = sympy.diff(_with_variable(read_expression(function, variable), x), x, order)
+    return is_zero(expected - _with_variable(read_expression(answer, variable), x))
 
 
 def definite_integral(integrand: str, lower: str, upper: str, answer: str, variable: str) -> bool:
     x = sympy.Symbol(variable, real=True)
-    function = _with_variable(read_expression(integrand), x)
+    function = _with_variable(read_expression(integrand, variable), x)
     value = sympy.Integral(function, (x, read_expression(lower), read_expression(upper))).evalf(20)
-    return _close(value, read_expression(answer), answer)
+    found = read_expression(answer)
+    return not found.free_symbols and _close(value, found, answer)
 
 
 def solutions(left: str, right: str, variable: str, answers: list[str]) -> dict[str, Any]:
     """Which `answers` solve left = right, and a real solution that none of them is, where one is known."""
     x = sympy.Symbol(variable, real=True)
-    difference = _with_variable(read_expression(left) - read_expression(right), x)
+    difference = _with_variable(read_expression(left, variable) - read_expression(right, variable), x)
     if difference.free_symbols != {x}:
         raise Unreadable("not one unknown")
     values = [read_expression(answer) for answer in answers]
@@ -296,7 +97,7 @@ def solutions(left: str, right: str, variable: str, answers: list[str]) -> dict[
     holds = [_solves(difference, slope, x, value, text) for value, text in zip(values, answers, strict=True)]
     missing = None
     together = sympy.fraction(sympy.together(difference))[0]
-    if together.is_polynomial(x) and sympy.degree(together, x) <= 8:
+    if together.is_polynomial(x) and sympy.Poly(together, x).degree() <= 8:
         roots = [root for root in set(sympy.Poly(together, x).nroots(n=20)) if abs(sympy.im(root)) < 1e-9]
         for root in roots:
             near = [value for value, text in zip(values, answers, strict=True) if _close(sympy.re(root), value, text)]

@@ -41,8 +41,8 @@ _LABEL = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _RESULT_LABEL = re.compile(
-    r"(?:^|(?<=\n))[ \t>#*_\-•]{0,16}(?:final\s{1,4})?(?:result|solution|output|conclusion)"
-    r"[ \t*_]{0,12}[:：][ \t*]{0,12}",
+    r"(?:^|(?<=\n))[ \t>#*_\-•]{0,16}(?:the\s{1,4})?(?:final\s{1,4})?(?:result|solution|output|conclusion)"
+    r"[ \t*_]{0,12}(?:is\s{0,4})?[:：][ \t*]{0,12}",
     re.IGNORECASE,
 )
 _CONCLUSION = re.compile(

@@ -7,6 +7,7 @@ import math
 from kaelum_graph.clusters import cluster
 from kaelum_graph.tree import SearchTree
 
+
 def leader_is_certain(leader: int, runner_up: int, *, certainty: float = 0.95) -> bool:
     """Sequential test on the leading cluster's margin, after adaptive consistency (Aggarwal et al. 2023).
 

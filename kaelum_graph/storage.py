@@ -13,6 +13,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,6 +45,10 @@ CREATE TABLE IF NOT EXISTS cache_entries (
     query TEXT NOT NULL,
     answer TEXT NOT NULL,
     embedding BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS cache_changes (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    episode_id TEXT NOT NULL
 );
 """
 
@@ -173,6 +178,7 @@ class Storage:
                     entry.embedding.astype("<f4").tobytes(),
                 ),
             )
+            connection.execute("INSERT INTO cache_changes (episode_id) VALUES (?)", (entry.episode_id,))
 
     def cache_entries(self) -> list[CacheEntry]:
         """Every cached answer, oldest first."""
@@ -180,21 +186,30 @@ class Storage:
             rows = self._connection.execute(
                 "SELECT episode_id, scope, query, answer, embedding FROM cache_entries ORDER BY rowid"
             ).fetchall()
-        return [
-            CacheEntry(
-                episode_id=row[0],
-                scope=row[1],
-                query=row[2],
-                answer=json.loads(row[3]),
-                embedding=np.frombuffer(row[4], dtype="<f4").astype(np.float32),
-            )
-            for row in rows
-        ]
+        return [_cache_entry(row) for row in rows]
 
     def delete_cache_entry(self, episode_id: str) -> bool:
         """Forget a cached answer; False when there was none."""
         with self._transaction() as connection:
-            return connection.execute("DELETE FROM cache_entries WHERE episode_id = ?", (episode_id,)).rowcount == 1
+            gone = connection.execute("DELETE FROM cache_entries WHERE episode_id = ?", (episode_id,)).rowcount == 1
+            if gone:
+                connection.execute("INSERT INTO cache_changes (episode_id) VALUES (?)", (episode_id,))
+            return gone
+
+    def cache_version(self) -> int:
+        """A number that grows with every cached answer kept or forgotten, by any process. Costs microseconds."""
+        with self._lock:
+            return self._connection.execute("SELECT coalesce(max(sequence), 0) FROM cache_changes").fetchone()[0]
+
+    def cache_changes(self, *, after: int) -> dict[EpisodeId, CacheEntry | None]:
+        """The cached answers that changed since version `after`, as they are now; None for a forgotten one."""
+        with self._lock:
+            rows = self._connection.execute(
+                "SELECT c.episode_id, scope, query, answer, embedding FROM cache_changes AS c "
+                "LEFT JOIN cache_entries AS e ON e.episode_id = c.episode_id WHERE c.sequence > ? ORDER BY c.sequence",
+                (after,),
+            ).fetchall()
+        return {EpisodeId(row[0]): None if row[1] is None else _cache_entry(row) for row in rows}
 
     def _record(self, statement: str, *arguments: str) -> Json | None:
         with self._lock:
@@ -205,3 +220,13 @@ class Storage:
         """Close the file. Idempotent."""
         with self._lock:
             self._connection.close()
+
+
+def _cache_entry(row: tuple[Any, ...]) -> CacheEntry:
+    return CacheEntry(
+        episode_id=row[0],
+        scope=row[1],
+        query=row[2],
+        answer=json.loads(row[3]),
+        embedding=np.frombuffer(row[4], dtype="<f4").astype(np.float32),
+    )

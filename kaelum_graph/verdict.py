@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from pydantic import TypeAdapter
@@ -18,7 +18,7 @@ from kaelum_graph.types import Candidate, Json, WorkerName
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The outcome of weighing a tree. `passed` says whether it may be given as the answer; `reasons` say what failed."""
+    """The outcome of weighing a tree. `passed`: it may be given as the answer; `reasons`: what failed."""
 
     passed: bool
     status: Status
@@ -44,11 +44,19 @@ class Verdict:
 _VERDICT = TypeAdapter(Verdict)
 
 
-def decide(tree: SearchTree, *, worker: WorkerName, min_confidence: float, prm_threshold: float) -> Verdict:
+def decide(
+    tree: SearchTree,
+    *,
+    worker: WorkerName,
+    min_confidence: float,
+    prm_threshold: float,
+    prose: Collection[WorkerName] = (),
+) -> Verdict:
     """Weigh the answer clusters of a tree's rollouts and judge the leader.
 
     It passes on an anchored check; without one when its confidence is at least `min_confidence` and the mean score of
-    its path's steps, where the model gives one, is at least `prm_threshold`. `worker` is named when no rollout answered.
+    its path's steps, where the model gives one, is at least `prm_threshold`. `worker` is named when no rollout
+    answered; the answer of a worker in `prose` is its text, not a value in it.
     """
     candidates = [rollout.candidate for rollout in tree.rollouts]
     scores = [path_score(rollout.step_scores) for rollout in tree.rollouts]
@@ -69,14 +77,12 @@ def decide(tree: SearchTree, *, worker: WorkerName, min_confidence: float, prm_t
     chosen = representative_candidate(leader, candidates, scores, evidence_by_candidate=evidence)
     score = scores[chosen.rollout_id]
     gate = score is None or score.value >= prm_threshold
-    passed = leader.anchored == "pass" or (
-        leader.anchored == "none" and gate and leader.confidence >= min_confidence
-    )
+    passed = leader.anchored == "pass" or (leader.anchored == "none" and gate and leader.confidence >= min_confidence)
     return Verdict(
         passed=passed,
         status="verified" if leader.anchored == "pass" else "unverified" if passed else "unsure",
         text=answer_text(chosen) if passed else unsure_text(standings),
-        answer=chosen.answer,
+        answer=None if chosen.worker in prose else chosen.answer,
         confidence=leader.confidence,
         worker=chosen.worker,
         evidence=tuple(vote for vote in leader.evidence if vote.outcome != "unscored"),
@@ -110,7 +116,5 @@ def failures(tree: SearchTree, *, most: int = 3) -> tuple[str, ...]:
 
 def unsure_text(standings: Sequence[Standing], *, most: int = 3) -> str:
     """An honest "not sure" with the best candidates."""
-    lines = [
-        f"- {item.cluster.representative} (P = {item.confidence:.2f})" for item in standings[:most]
-    ]
+    lines = [f"- {item.cluster.representative} (P = {item.confidence:.2f})" for item in standings[:most]]
     return "Not sure. The best candidates are:\n" + "\n".join(lines)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +40,7 @@ def no_network(qwen_folder: Path, encoder_folder: Path, monkeypatch: pytest.Monk
 
 
 @pytest.fixture(autouse=True)
-def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Episodes and settings of a test stay in its own folder."""
     monkeypatch.setenv("KAELUM_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("KAELUM_CONFIG", "")
-    yield

@@ -10,15 +10,15 @@ from langchain_core.messages import AIMessage, AnyMessage
 from langchain_core.runnables import Runnable, RunnableLambda
 from langgraph.config import get_stream_writer
 
-from kaelum_graph.answer import Answer, Event, Progress
-from kaelum_graph.types import Json, Message
 from kaelum_flow.facade import Kaelum
 from kaelum_flow.state import read_request
+from kaelum_graph.answer import Answer, Event, Progress
+from kaelum_graph.types import Json, Message
 
 PROGRESS_KEY = "kaelum"
 
 
-def kaelum_node(kaelum: Kaelum | None = None, **options: object) -> Runnable[Mapping[str, Any], Json]:
+def kaelum_node(kaelum: Kaelum | None = None, **options: Any) -> Runnable[Mapping[str, Any], Json]:
     """A node for a host graph whose state has `messages`; sync and async.
 
     It answers the last user turn in its conversation and returns `{"messages": [AIMessage]}`, with the answer's id,

@@ -7,10 +7,10 @@ from typing import Literal
 from langchain_core.tools import BaseTool, StructuredTool
 from pydantic import BaseModel, Field
 
+from kaelum_adapters.node import forward
+from kaelum_flow.facade import Kaelum
 from kaelum_graph.answer import Answer
 from kaelum_graph.types import Json
-from kaelum_flow.facade import Kaelum
-from kaelum_adapters.node import forward
 
 
 class Question(BaseModel):

@@ -167,17 +167,18 @@ class ChatModelPolicy(PolicyModel):
                     outcome.fail(call.lost, [index], lost=True)
                     return
                 bound = self._settings.bind(request.sampling, index)
+                was_async = self._async_only
                 try:
                     await self._read(outcome, index, turns, bound, call)
                     return
                 except Exception as error:
                     failure = self._failure(error, bound, request)
-                    sync_missing = isinstance(error, NotImplementedError) and self._may_be_async_only()
+                    sync_missing = isinstance(error, NotImplementedError) and not was_async
                 if outcome.samples[index].delivered:
                     outcome.fail(failure.error, [index], lost=failure.lost_backend)
                     return
                 outcome.restart([index], draft=draft)
-                if sync_missing:
+                if sync_missing and _has_async_methods(self._chat_model):
                     self._async_only = True
                 elif failure.refused in bound.sent:
                     log.info("%s refuses %s; going on without", self.name, failure.refused)
@@ -225,12 +226,6 @@ class ChatModelPolicy(PolicyModel):
             stream = bound.model.astream(turns, stop=bound.stop, **bound.arguments)
             return cast("AsyncGenerator[AIMessage]", stream)
         return iterate_in_thread(lambda: bound.model.stream(turns, stop=bound.stop, **bound.arguments))
-
-    def _may_be_async_only(self) -> bool:
-        """Whether the model has asynchronous methods of its own that were not tried yet."""
-        kind = type(self._chat_model)
-        own = kind._agenerate is not BaseChatModel._agenerate or kind._astream is not BaseChatModel._astream
-        return own and not self._async_only
 
     async def _continuation(self) -> bool:
         """Whether the model goes on with a last assistant message; tried out the first time it matters."""
@@ -283,6 +278,12 @@ def _counts_by_itself(chat_model: BaseChatModel) -> bool:
     names = ("get_num_tokens_from_messages", "get_num_tokens", "get_token_ids")
     own = any(getattr(type(chat_model), name) is not getattr(BaseLanguageModel, name) for name in names)
     return own or chat_model.custom_get_token_ids is not None
+
+
+def _has_async_methods(chat_model: BaseChatModel) -> bool:
+    """Whether the model has asynchronous methods of its own, rather than LangChain's, which call the others."""
+    kind = type(chat_model)
+    return kind._agenerate is not BaseChatModel._agenerate or kind._astream is not BaseChatModel._astream
 
 
 def _no_tokenizer(text: str) -> list[int]:

@@ -213,8 +213,12 @@ def _rate(arguments: argparse.Namespace, settings: Settings) -> int:
 def _answer(query: str, arguments: argparse.Namespace, settings: Settings) -> int:
     from kaelum_flow.terminal import LiveLine
     from kaelum_graph.models.base import CancelToken
+    from kaelum_graph.models.progress import on_terminal
 
     token = CancelToken()
+    with on_terminal() as report, open_kaelum(settings) as kaelum:
+        # Before the live line: two displays would write over each other.
+        kaelum.fetch(report)
     with LiveLine(sys.stderr, enabled=not arguments.json) as line:
         with _interrupts(token, line), open_kaelum(settings, notify=lambda text: line.say(f"kaelum: {text}")) as kaelum:
             printer = _Printer(arguments, line)

@@ -13,18 +13,19 @@ from typing import Any, Self
 from langchain_core.language_models import BaseChatModel
 from langgraph.graph.state import CompiledStateGraph
 
+from kaelum_flow.forward import build_forward
+from kaelum_flow.lats import CANCEL_KEY
+from kaelum_flow.services import Services
 from kaelum_graph.answer import Answer, Event, Progress, TextDelta
 from kaelum_graph.config import Settings, load_settings, with_overrides
 from kaelum_graph.encoder import Encoder
 from kaelum_graph.errors import UsageError
 from kaelum_graph.models.base import CancelToken, PolicyModel
+from kaelum_graph.models.progress import Report, silent
 from kaelum_graph.sandbox.base import Sandbox
 from kaelum_graph.storage import Feedback
 from kaelum_graph.types import EpisodeId, Json, Message
 from kaelum_graph.workers import worker as find_worker
-from kaelum_flow.forward import build_forward
-from kaelum_flow.lats import CANCEL_KEY
-from kaelum_flow.services import Services
 
 EVICTING_SCORE = 0.5
 """A rating below this takes the rated answer out of the cache: a wrong hit must be evictable."""
@@ -70,6 +71,13 @@ class Kaelum:
             self._graph = build_forward(self.services).compile(name="kaelum")
         return self._graph
 
+    def fetch(self, report: Report = silent) -> None:
+        """Get the model's files onto this machine, where they are not. `ask` does so too; here `report` is told.
+
+        Raises `WeightsError` when they can't be had.
+        """
+        self.services.fetch(report)
+
     def ask(
         self,
         query: str,
@@ -97,9 +105,7 @@ class Kaelum:
         token = cancel or CancelToken()
         state, config = self._run(query, history, options, token)
         try:
-            for _, mode, data in self.graph.stream(
-                state, config, stream_mode=["custom", "values"], subgraphs=True
-            ):
+            for _, mode, data in self.graph.stream(state, config, stream_mode=["custom", "values"], subgraphs=True):
                 if event := event_of(mode, data):
                     yield event
         finally:

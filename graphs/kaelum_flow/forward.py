@@ -6,11 +6,11 @@ from typing import Any
 
 from langgraph.graph import END, START, StateGraph
 
-from kaelum_graph.config import Settings
 from kaelum_flow.lats import build_lats
 from kaelum_flow.nodes import ForwardNodes
 from kaelum_flow.services import Services
 from kaelum_flow.state import KaelumState
+from kaelum_graph.config import Settings
 
 
 def build_forward(services: Services) -> StateGraph[Any, Any, Any, Any]:
@@ -27,9 +27,7 @@ def build_forward(services: Services) -> StateGraph[Any, Any, Any, Any]:
     graph.add_node("respond", nodes.respond)
     graph.add_edge(START, "embed")
     graph.add_edge("embed", "cache")
-    graph.add_conditional_edges(
-        "cache", lambda state: "hit" if state.get("cached") else "miss", {"hit": "respond", "miss": "route"}
-    )
+    graph.add_conditional_edges("cache", nodes.after_cache, {"hit": "respond", "miss": "route"})
     graph.add_edge("route", "lats")
     graph.add_edge("lats", "verify")
     graph.add_conditional_edges("verify", nodes.after_verify, ["reflect", "feedback"])

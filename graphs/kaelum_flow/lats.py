@@ -14,11 +14,6 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import StreamWriter
 
-from kaelum_graph.config import Settings
-from kaelum_graph.models.base import CancelToken, Delta, Generation, OnDelta
-from kaelum_graph.stopping import evidence_halt, standing_answers
-from kaelum_graph.tree import ROLLOUTS, SearchTree, Simulation, select
-from kaelum_graph.types import Json, RolloutId
 from kaelum_flow.rollouts import judge, request_for, sample_json, simulation_json
 from kaelum_flow.services import Services
 from kaelum_flow.state import (
@@ -29,6 +24,11 @@ from kaelum_flow.state import (
     read_tree,
     seconds_left,
 )
+from kaelum_graph.config import Settings
+from kaelum_graph.models.base import CancelToken, Delta, Generation, OnDelta
+from kaelum_graph.stopping import evidence_halt, standing_answers
+from kaelum_graph.tree import ROLLOUTS, SearchTree, Simulation, select
+from kaelum_graph.types import Json, RolloutId
 
 PROGRESS_SECONDS = 0.25
 CANCEL_KEY = "kaelum_cancel"
@@ -81,11 +81,11 @@ def build_lats(services: Services) -> StateGraph[Any, Any, Any, Any]:
 
     def evaluate(state: KaelumState) -> Json:
         query, first, wave = current_query(state), len(read_tree(state).rollouts), state.get("waves", 0) + 1
-        rollouts = services.pool.map(
-            lambda pair: judge(services, query, pair[1], rollout_id=RolloutId(first + pair[0]), wave=wave),
-            enumerate(state.get("wave") or []),
-        )
-        return {"wave": ROLLOUTS.dump_python(list(rollouts), mode="json")}
+        judging = [
+            services.pool.submit(judge, services, query, item, rollout_id=RolloutId(first + index), wave=wave)
+            for index, item in enumerate(state.get("wave") or [])
+        ]
+        return {"wave": ROLLOUTS.dump_python([judged.result() for judged in judging], mode="json")}
 
     def backpropagate(state: KaelumState, config: RunnableConfig, writer: StreamWriter) -> Json:
         settings, tree = services.settings_for(current_options(state)), read_tree(state)
@@ -111,8 +111,13 @@ def build_lats(services: Services) -> StateGraph[Any, Any, Any, Any]:
     graph.add_edge("select", "expand")
     graph.add_edge("expand", "evaluate")
     graph.add_edge("evaluate", "backpropagate")
-    graph.add_conditional_edges("backpropagate", lambda state: END if state.get("halt") else "select", ["select", END])
+    graph.add_conditional_edges("backpropagate", after_backpropagate, ["select", END])
     return graph
+
+
+def after_backpropagate(state: KaelumState) -> str:
+    """Another wave, or the end."""
+    return END if state.get("halt") else "select"
 
 
 def raise_if_all_failed(generations: list[Generation], tree: SearchTree) -> None:

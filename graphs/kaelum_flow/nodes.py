@@ -12,12 +12,6 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import StreamWriter
 
-from kaelum_graph.answer import Answer, Cost
-from kaelum_graph.config import Settings
-from kaelum_graph.errors import StorageError
-from kaelum_graph.storage import CacheEntry
-from kaelum_graph.types import EpisodeId, Json, Query, WorkerName
-from kaelum_graph.verdict import Verdict, decide
 from kaelum_flow.lats import cancel_token
 from kaelum_flow.services import Services
 from kaelum_flow.state import (
@@ -29,6 +23,12 @@ from kaelum_flow.state import (
     read_tree,
     seconds_left,
 )
+from kaelum_graph.answer import Answer, Cost
+from kaelum_graph.config import Settings
+from kaelum_graph.errors import StorageError
+from kaelum_graph.storage import CacheEntry
+from kaelum_graph.types import EpisodeId, Json, Query, WorkerName
+from kaelum_graph.verdict import Verdict, decide
 
 CACHED_CONFIDENCE = 0.75
 """An answer without an anchored check is kept for serving again from this P(correct) on."""
@@ -85,6 +85,10 @@ class ForwardNodes:
         writer({"stage": "cache", "state": "hit", "similarity": hit.similarity})
         return {"cached": hit.entry.answer}
 
+    def after_cache(self, state: KaelumState) -> str:
+        """Where to go: "hit" or "miss"."""
+        return "hit" if state.get("cached") else "miss"
+
     def route(self, state: KaelumState, writer: StreamWriter) -> Json:
         """Spread the rollouts over the workers."""
         settings = self._settings(state)
@@ -118,6 +122,7 @@ class ForwardNodes:
             worker=WorkerName(current_route(state)["worker"]),
             min_confidence=settings.min_confidence,
             prm_threshold=settings.prm_threshold,
+            prose=[name for name, worker in self.services.workers.items() if worker.prose],
         )
         writer(
             {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from kaelum_flow.services import Services
+from kaelum_flow.state import KaelumState, current_query
 from kaelum_graph.config import Settings
 from kaelum_graph.errors import KaelumError
 from kaelum_graph.evidence import Evidence
@@ -11,8 +13,6 @@ from kaelum_graph.tree import Rollout, SearchTree, Simulation, rollout_value
 from kaelum_graph.types import Candidate, Json, Query, RolloutId
 from kaelum_graph.verifiers import check_safely, verifier
 from kaelum_graph.workers.base import Worker
-from kaelum_flow.services import Services
-from kaelum_flow.state import KaelumState, current_query
 
 PRM_WEIGHT = 0.0
 """λ of the search: the reward model's measured within-query skill. Nothing has been measured yet, so it has no say."""
@@ -68,9 +68,7 @@ def judge(services: Services, query: Query, item: Json, *, rollout_id: RolloutId
     candidate = conclude(services, worker, query, item, rollout_id)
     evidence: tuple[Evidence, ...] = ()
     if candidate.answer is not None or candidate.program is not None:
-        evidence = tuple(
-            check_safely(verifier(name), query, candidate, services.sandbox) for name in worker.verifiers
-        )
+        evidence = tuple(check_safely(verifier(name), query, candidate, services.sandbox) for name in worker.verifiers)
     steps = worker.split_steps(text)
     scores = step_scores(steps, item.get("token_texts"), item.get("token_logprobs"))
     score = path_score(scores)

@@ -9,23 +9,31 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+
 from kaelum_graph.cache import AnswerCache
 from kaelum_graph.config import Settings, with_overrides
 from kaelum_graph.encoder import Encoder
 from kaelum_graph.errors import UsageError
 from kaelum_graph.models.base import PolicyModel
+from kaelum_graph.models.progress import Report, silent
 from kaelum_graph.router import Router
 from kaelum_graph.sandbox import ProcessSandbox
 from kaelum_graph.sandbox.base import Sandbox
 from kaelum_graph.storage import Storage
-from kaelum_graph.types import Json, WorkerName
+from kaelum_graph.types import WorkerName
 from kaelum_graph.workers import all_workers, worker
 from kaelum_graph.workers.base import Worker
 
 T = TypeVar("T")
+
+
+def unheard(notice: str) -> None:
+    """A notice that nobody reads."""
+
 
 PER_QUERY = frozenset(
     {
@@ -49,15 +57,13 @@ class Services:
         notify: Callable[[str], None] | None = None,
     ) -> None:
         self.settings = settings
-        self.notify = notify or (lambda notice: None)
+        self.notify = notify or unheard
         self._given: dict[str, object] = {"model": model, "encoder": encoder, "sandbox": sandbox}
         self._made: dict[str, object] = {}
         self._lock = threading.RLock()
 
     def settings_for(self, options: Mapping[str, object]) -> Settings:
         """The settings with one query's own options. Raises `UsageError` or `ConfigError` for a bad one."""
-        if not options:
-            return self.settings
         unknown = sorted(set(options) - PER_QUERY)
         if unknown:
             raise UsageError(f"unknown option '{unknown[0]}' for a query; known: {', '.join(sorted(PER_QUERY))}.")
@@ -97,7 +103,7 @@ class Services:
     @property
     def encoder(self) -> Encoder:
         """MiniLM."""
-        return self._part("encoder", self._load_encoder)
+        return self._part("encoder", lambda: Encoder(self._encoder_folder(silent)))
 
     @property
     def router(self) -> Router:
@@ -105,7 +111,8 @@ class Services:
         return self._part(
             "router",
             lambda: Router(
-                workers={name: worker.description for name, worker in self.workers.items()}, encoder=self.encoder
+                workers={name: (one.description, *one.examples) for name, one in self.workers.items()},
+                encoder=self.encoder,
             ),
         )
 
@@ -159,10 +166,26 @@ class Services:
                 self._made[name] = make()
             return self._made[name]  # pyright: ignore[reportReturnType]
 
-    def _load_encoder(self) -> Encoder:
+    def fetch(self, report: Report) -> None:
+        """Get the files of encoder and model onto this machine, where they are not, and load neither.
+
+        `report` is told how far that is. Raises `WeightsError` when they can't be had.
+        """
+        if self._given["encoder"] is None:
+            self._encoder_folder(report)
+        if self._given["model"] is None and self.settings.base_url is None:
+            self._model_folder(report)
+
+    def _encoder_folder(self, report: Report) -> Path:
         from kaelum_graph.models.weights import resolve_encoder
 
-        return Encoder(resolve_encoder(cache_dir=self.settings.cache_dir, hub=self.settings.hub))
+        return resolve_encoder(cache_dir=self.settings.cache_dir, hub=self.settings.hub, report=report)
+
+    def _model_folder(self, report: Report) -> Path:
+        from kaelum_graph.models.weights import resolve_model
+
+        name, _ = self._chosen_model
+        return resolve_model(name, cache_dir=self.settings.cache_dir, hub=self.settings.hub, report=report)
 
     def _load_model(self) -> PolicyModel:
         settings = self.settings
@@ -175,13 +198,16 @@ class Services:
             return remote
 
         from kaelum_graph.models.local import LocalPolicyModel
-        from kaelum_graph.models.weights import resolve_model
 
         name, reason = self._chosen_model
         if reason:
             self.notify(f"model: {name} ({reason})")
-        folder = resolve_model(name, cache_dir=settings.cache_dir, hub=settings.hub)
         device = None if settings.device == "auto" else settings.device
         return LocalPolicyModel.load(
-            folder, name=name, device=device, offload=settings.offload, engine=settings.engine
+            self._model_folder(silent),
+            name=name,
+            device=device,
+            offload=settings.offload,
+            engine=settings.engine,
+            offload_folder=settings.cache_dir / "offload",
         )

@@ -111,7 +111,7 @@ def refused_parameter(message: str, *, param: str | None, sent: Container[str]) 
 def _names(message: str, name: str) -> bool:
     """Whether a message speaks of the parameter. One-letter names count in quotes only, words as words."""
     quoted = rf"['\"`]{name}['\"`]"
-    return re.search(quoted if len(name) == 1 else rf"(?<![\w.]){name}(?!\w)", message) is not None
+    return re.search(quoted if len(name) == 1 else rf"(?<!\w){name}(?!\w)", message) is not None
 
 
 OVERFLOW = re.compile(

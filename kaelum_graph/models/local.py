@@ -201,7 +201,10 @@ class LocalPolicyModel(PolicyModel):
 
 @contextlib.contextmanager
 def quiet_loading() -> Generator[None]:
-    """transformers without progress bars and warnings, for as long as it lasts."""
+    """transformers and accelerate without progress bars and warnings, for as long as it lasts."""
+    accelerate_log = logging.getLogger("accelerate")
+    accelerate_level = accelerate_log.level
+    accelerate_log.setLevel(logging.ERROR)
     verbosity = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
@@ -211,6 +214,7 @@ def quiet_loading() -> Generator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
+        accelerate_log.setLevel(accelerate_level)
         transformers_logging.set_verbosity(verbosity)
         if bars:
             transformers_logging.enable_progress_bar()

@@ -164,7 +164,10 @@ class ChatEndpoint:
                     await self._check_model(event)
                     ended += self._take(event, outcome, indexes)
                     usage, finished = event.usage or usage, event.done
-                    pause = LINGER_SECONDS if ended == len(samples) else self._patience.stall_seconds
+                    if ended == len(samples):
+                        pause = LINGER_SECONDS
+                    elif any(sample.raw_chars for sample in samples):
+                        pause = self._patience.stall_seconds  # until then it reads the prompt, which may take longer
         except TimeoutError:
             if stalled:
                 seconds = self._patience.stall_seconds

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import threading
 from collections.abc import Sequence
 from concurrent.futures import CancelledError as FutureCancelled
 from dataclasses import replace
+from functools import cache
 
 import httpx2
 import openai
@@ -214,6 +216,12 @@ class OpenAIPolicyModel(PolicyModel):
         return plausible_prompt_tokens(count, messages)
 
 
+@cache
+def _certificates() -> ssl.SSLContext:
+    """The trusted certificates, read once."""
+    return httpx2.create_ssl_context()
+
+
 def _open_client(
     base_url: str, api_key: str | None, *, timeout: httpx2.Timeout, max_parallel: int
 ) -> openai.AsyncOpenAI:
@@ -222,6 +230,7 @@ def _open_client(
         timeout=timeout,
         limits=httpx2.Limits(max_connections=max_parallel + 4, max_keepalive_connections=max_parallel),
         follow_redirects=True,
+        verify=_certificates(),
         # A proxy from the environment is for the world outside, not for a server on this machine.
         trust_env=not loopback,
     )

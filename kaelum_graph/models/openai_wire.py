@@ -14,6 +14,7 @@ from kaelum_graph.models.remote_sample import TokenLogprob
 from kaelum_graph.types import Json, Message
 
 MAX_EVENT_BYTES = 8_000_000
+FINISHES: Mapping[str, Finish] = {"stop": "stop", "length": "length"}
 
 
 class WrongShape(UpstreamError):
@@ -86,7 +87,6 @@ class Piece:
     tokens: tuple[TokenLogprob, ...] = ()
     ended: bool = False
     finish: Finish | None = None
-    has_content: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +110,7 @@ async def read_answer(chunks: AsyncIterator[bytes]) -> AsyncGenerator[Event]:
         buffer += chunk
         if streams is None and (start := bytes(buffer[:64]).lstrip(b"\xef\xbb\xbf \r\n\t")):
             streams = _is_stream(start)
-        if streams:
+        if streams and b"\n" in chunk:
             *lines, rest = bytes(buffer).replace(b"\r\n", b"\n").split(b"\n")
             buffer = bytearray(rest)
             for line in lines:
@@ -123,7 +123,7 @@ async def read_answer(chunks: AsyncIterator[bytes]) -> AsyncGenerator[Event]:
     if streams and (event := _read_line(bytes(buffer).strip())):
         yield event
     if not streams:
-        yield read_event(_json_object(bytes(buffer)))
+        yield read_event(_json_object(bytes(buffer)), streamed=False)
         yield Event(done=True)
 
 
@@ -144,7 +144,7 @@ def _read_line(line: bytes) -> Event | None:
         return None
     if data.strip() == b"[DONE]":
         return Event(done=True)
-    return read_event(_json_object(data))
+    return read_event(_json_object(data), streamed=True)
 
 
 def _json_object(data: bytes) -> Json:
@@ -157,8 +157,11 @@ def _json_object(data: bytes) -> Json:
     return cast("Json", value)
 
 
-def read_event(payload: Mapping[str, Any]) -> Event:
-    """One chunk or one whole completion. Raises `WrongShape` without `choices`, `ReportedError` for an error."""
+def read_event(payload: Mapping[str, Any], *, streamed: bool) -> Event:
+    """One chunk of a stream, or one whole completion.
+
+    Raises `WrongShape` where that has no choices, `ReportedError` where it is an error.
+    """
     if payload.get("error"):
         raise ReportedError(payload["error"])
     choices, usage = payload.get("choices"), payload.get("usage")
@@ -169,28 +172,33 @@ def read_event(payload: Mapping[str, Any]) -> Event:
             raise WrongShape("the server answered without choices")
     model = payload.get("model")
     return Event(
-        pieces=tuple(_read_choice(choice) for choice in cast("list[object]", choices)),
+        pieces=tuple(_read_choice(choice, streamed=streamed) for choice in cast("list[object]", choices)),
         usage=cast("Json", usage) if isinstance(usage, dict) else {},
         model=model if isinstance(model, str) else "",
     )
 
 
-def _read_choice(choice: object) -> Piece:
+def _read_choice(choice: object, *, streamed: bool) -> Piece:
     if not isinstance(choice, dict):
         raise WrongShape("the server sent a choice that is no object")
     fields = cast("Json", choice)
     index, turn = fields.get("index"), fields.get("delta", fields.get("message"))
+    if not isinstance(turn, dict) and not streamed:
+        raise WrongShape("the server sent a choice without a message")
     turn = cast("Json", turn) if isinstance(turn, dict) else {}
-    content = turn.get("content", fields.get("text"))
-    finish = fields.get("finish_reason")
+    content, finish = turn.get("content"), fields.get("finish_reason")
+    reasoning = turn.get("reasoning_content") or turn.get("reasoning")
+    if content is None:
+        content = turn.get("refusal")
+    if content is None and not streamed and not reasoning and finish != "length":
+        raise WrongShape("the server answered without content")
     return Piece(
         index=index if isinstance(index, int) else 0,
         text=text_of(content),
-        reasoning=text_of(turn.get("reasoning_content") or turn.get("reasoning")),
+        reasoning=text_of(reasoning),
         tokens=_read_tokens(fields.get("logprobs")),
         ended=finish is not None,
-        finish={"stop": "stop", "length": "length"}.get(finish) if isinstance(finish, str) else None,  # pyright: ignore[reportArgumentType]
-        has_content=isinstance(content, str | list),
+        finish=FINISHES.get(finish) if isinstance(finish, str) else None,
     )
 
 

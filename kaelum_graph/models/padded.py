@@ -34,7 +34,7 @@ from kaelum_graph.models.running_sample import RunningSample, unfinished
 PREFILL_TOKENS = {"cpu": 512, "cuda": 16384}
 """Tokens of one prefill batch, padding included. A CPU gains nothing from more, and can stop between batches."""
 
-COMPACT_FROM_ROWS = 4
+COMPACT_FROM_ROWS = 2
 
 
 class PaddedEngine:
@@ -45,7 +45,8 @@ class PaddedEngine:
     def __init__(self, model: Any, *, max_batch: int) -> None:
         self._model = model
         self._max_batch = max_batch
-        self._device: torch.device = model.device
+        # The first layers of an offloaded model may be nowhere; its hooks then move what comes from the CPU.
+        self._device: torch.device = model.device if model.device.type != "meta" else torch.device("cpu")
         self._joinable = can_join(model)
         self._queue: deque[RunningSample] = deque()
         self._running: list[RunningSample] = []
@@ -251,7 +252,8 @@ class Rows:
             return
         self.samples = [self.samples[row] for row in kept]
         if not kept or self.cache is None:
-            self.__init__(self.ids.device)
+            self.samples, self.cache = [], None
+            self.ids, self.mask = self.ids[:0, :0], self.mask[:0, :0]
             return
         index = torch.tensor(kept, device=self.ids.device)
         self.ids, self.mask = self.ids[index], self.mask[index]

@@ -19,6 +19,8 @@ class ChatPrompt:
         self._tokenizer = tokenizer
         backend = getattr(tokenizer, "backend_tokenizer", None)
         self._backend = backend if hasattr(backend, "decode") else None
+        # A tokenizer whose file sets truncation or padding drops that at its first use, which no thread must see.
+        tokenizer.encode("a")
 
     def encode(self, messages: Sequence[Message], partial_answer: str = "") -> list[int]:
         """Prompt tokens up to the end of `partial_answer`, its trailing blanks left out (see `trailing_blanks`).

@@ -162,6 +162,7 @@ async def run_call(call: Call, work: Sequence[Coroutine[Any, Any, None]]) -> Fin
             coroutine.close()
         return halt
     together = asyncio.gather(*work)
+    together.add_done_callback(_note_cancellation)
     try:
         while not together.done() and halt is None:
             await asyncio.wait({together}, timeout=min(POLL_SECONDS, call.seconds_left() or POLL_SECONDS))
@@ -170,11 +171,15 @@ async def run_call(call: Call, work: Sequence[Coroutine[Any, Any, None]]) -> Fin
         if not together.done():
             together.cancel()
             await asyncio.wait({together}, timeout=CLOSING_SECONDS)
-        # A cancelled gathering holds its cancellation as an exception, which must be looked at.
-        error = together.exception() if together.done() and not together.cancelled() else None
-    if error is not None and not isinstance(error, asyncio.CancelledError):
-        raise error
+    if halt is None:
+        together.result()
     return halt
+
+
+def _note_cancellation(together: asyncio.Future[Any]) -> None:
+    """A cancelled gathering holds its cancellation as an exception, which asyncio reports unless it is looked at."""
+    if not together.cancelled():
+        together.exception()
 
 
 def conclude(outcomes: Sequence[Outcome], halt: Finish | None) -> list[Generation]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kaelum_graph.answers import final_answer, last_line, without_code
+from kaelum_graph.answers import final_answer, last_line, last_number, without_code
 from kaelum_graph.equality import answers_equal
 from kaelum_graph.evidence import Evidence, Tier
 from kaelum_graph.sandbox.base import Sandbox
@@ -26,6 +26,7 @@ class AgreementVerifier(Verifier):
         printed = final_answer(candidate.observation or "") or last_line(candidate.observation or "")
         if claimed is None or printed is None:
             return unscored(self, "the text names no answer beside the program's")
-        if answers_equal(claimed, printed) or answers_equal(claimed, (candidate.observation or "").strip()):
+        others = ((candidate.observation or "").strip(), last_number(candidate.observation or "") or "")
+        if any(answers_equal(claimed, said) for said in (printed, *others)):
             return vote(self, "pass", f"the program and the text both say {shortened(printed)}")
         return vote(self, "fail", f"the program printed {shortened(printed)}, the text says {shortened(claimed)}")

@@ -6,6 +6,7 @@ A wrong calculation is still a strong hint, and its message is what the model ne
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from fractions import Fraction
@@ -53,8 +54,8 @@ _SUFFIX = re.compile(rf"({_CALCULATED}*[\d)%])\s*$")
 _PREFIX = re.compile(r"\s*([-+(]*(?:\d|\.\d)(?:[-+*/^().,%\d\s]*[\d)%])?)")
 # Words after which the numbers that follow are not the whole calculation.
 _OPERATORS_IN_WORDS = frozenset(
-    ["times", "minus", "plus", "by", "over", "twice", "double", "half", "triple", "sqrt", "log", "ln", "sin", "cos", "tan",
-     "mod", "modulo", "power", "root", "squared", "cubed", "of", "frac", "base"]
+    ["times", "minus", "plus", "by", "over", "twice", "double", "half", "triple", "sqrt", "log", "ln", "sin", "cos",
+     "tan", "mod", "modulo", "power", "root", "squared", "cubed", "of", "frac", "base"]
 )  # fmt: skip
 _UNIT = r"[A-Za-z]{2,}(?:\s[A-Za-z]{2,})?"
 
@@ -94,7 +95,7 @@ def _in_line(line: str) -> list[Calculation]:
         return []
     pieces = line.split("=")
     found: list[Calculation] = []
-    for left_piece, right_piece in zip(pieces, pieces[1:], strict=False):
+    for left_piece, right_piece in itertools.pairwise(pieces):
         left = _left(left_piece)
         right = _right(right_piece)
         if left is None or right is None:

@@ -1,4 +1,4 @@
-"""Differentiates an answer where the query asks for an integral, and the query's function where it asks for a derivative."""
+"""Differentiates an answer where an integral is asked for, and the query's function where a derivative is."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from kaelum_graph.verifiers.base import Verifier
 from kaelum_graph.verifiers.votes import shortened, unscored, vote
 
 _INTEGRAL_NAME = r"(?:the\s+)?(?:indefinite\s+|definite\s+)?(?:integral|antiderivative|anti-derivative|primitive)"
-_INTEGRAL = re.compile(rf"\b{_INTEGRAL_NAME}(?:\s+of\b|\s*:)|\bintegrate\b:?|∫|\\int\b", re.IGNORECASE)
+_INTEGRAL = re.compile(rf"\b{_INTEGRAL_NAME}(?:\s+of\b|\s*:)|\bintegrate\b:?|∫|\\int(?![a-z])", re.IGNORECASE)
 _DERIVATIVE = re.compile(
     r"\b(?:(?P<order>first|second|third)\s+)?derivative\s+(?:of|for)\b|\bdifferentiate\b:?|(?:\\frac\{d\}\{d[a-z]\}|\bd/d[a-z])",
     re.IGNORECASE,
 )
 _END = re.compile(
-    r"\bwith respect to\b|\bw\.r\.t\b|\bfrom\b|\bbetween\b|\bover\b|\bon the interval\b|\bevaluated\b|\bfor\b|\bwhere\b|\busing\b"
-    r"|\bat\b|\band\b|\bwhen\b|\\?,?\s*\bd\s?[a-z]\b(?!\s*[/^])|[?;\n]|,\s|\.\s|\.$|\.?$"
+    r"\bwith respect to\b|\bw\.r\.t\b|\bon the interval\b"
+    r"|\b(?:from|between|over|evaluated|for|where|using)\b|\bat\b|\band\b|\bwhen\b|\\?,?\s*\bd\s?[a-z]\b(?!\s*[/^])|[?;\n]|,\s|\.\s|\.$|\.?$"
 )
 _FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc asin acos atan arcsin arccos arctan sinh cosh tanh ln log exp sqrt abs pi e frac cdot left right".split()
-)
+    ["sin", "cos", "tan", "cot", "sec", "csc", "asin", "acos", "atan", "arcsin", "arccos", "arctan", "sinh", "cosh",
+     "tanh", "ln", "log", "exp", "sqrt", "abs", "pi", "e", "frac", "cdot", "left", "right"]
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

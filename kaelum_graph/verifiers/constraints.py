@@ -2,7 +2,7 @@
 
 A broken demand always counts as a fail. A pass is given to drafts alone (a text of a dozen words or more that is the
 whole turn): there the demands are what can be checked at all. A value in the right form proves nothing about its truth,
-so it stays unscored.
+so it stays unscored. Demands on a whole text are made of answers that are the whole turn.
 """
 
 from __future__ import annotations
@@ -33,23 +33,25 @@ class ConstraintVerifier(Verifier):
             return unscored(self, "the query makes no demand on the form that can be checked")
         if candidate.answer is None:
             return unscored(self, "no answer")
-        draft = is_draft(candidate)
+        whole = is_whole_turn(candidate)
         for demand in found:
-            if demand.drafts_only and not draft:
+            if demand.drafts_only and not whole:
                 continue
             broken = demand.broken(candidate.answer)
             if broken:
                 return vote(self, "fail", broken)
-        if not draft:
+        if not whole or len(re.findall(r"\w+", candidate.answer)) < DRAFT_WORDS:
             return unscored(self, "the form is right, which says nothing about the value")
         return vote(
             self, "pass", f"{len(found)} of {len(found)} demands are met: {', '.join(each.name for each in found)}"
         )
 
 
-def is_draft(candidate: Candidate) -> bool:
-    """Whether the answer is the whole turn and long enough to be prose, not a value."""
+def is_whole_turn(candidate: Candidate) -> bool:
+    """Whether the answer is the whole turn in words, not a value in it or data."""
     if candidate.answer is None or candidate.program:
         return False
+    if candidate.answer.lstrip()[:1] in ("{", "["):
+        return False  # data: it carries values
     answer, text = (len(re.findall(r"\w+", each)) for each in (candidate.answer, candidate.text))
-    return answer >= DRAFT_WORDS and answer >= 0.8 * text
+    return answer >= 0.8 * text

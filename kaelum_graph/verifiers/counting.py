@@ -15,12 +15,13 @@ from kaelum_graph.verifiers.votes import shortened, unscored, vote
 _QUOTE = "[\"'“”‘’`]"
 _LETTER = rf"(?:the\s+)?(?:letters?|characters?)?\s*(?:{_QUOTE}(?P<quoted>[A-Za-z]){_QUOTE}|(?P<bare>[A-Za-z])(?:'?s)?)"
 _TEXT = (
-    rf"(?:the\s+)?(?:following\s+)?(?:word|text|string|sentence|phrase|name)?s?\s*:?\s*"
-    rf"(?:\"(?P<double>[^\"]+)\"|“(?P<curly>[^”]+)”|'(?P<single>[^']+)'|`(?P<code>[^`]+)`|(?P<word>[A-Za-z]+)(?=\s*[?.]?\s*$))"
+    r"(?:the\s+)?(?:following\s+)?(?:word|text|string|sentence|phrase|name)?s?\s*:?\s*"
+    r"(?:\"(?P<double>[^\"]+)\"|“(?P<curly>[^”]+)”|'(?P<single>[^']+)'|`(?P<code>[^`]+)`|(?P<word>[A-Za-z]+)(?=\s*[?.]?\s*$))"
 )
 _LETTER_COUNT = re.compile(
     rf"(?:how many(?: times)?|count(?: the number of)?(?: times)?)\s+(?:(?:is|does|do|occurrences of)\s+)?{_LETTER}\s+"
-    rf"(?:letters?\s+)?(?:appears?|occurs?|are(?: there)?|is|there are|show up)?\s*(?:there\s+)?(?:in|within)\s+{_TEXT}",
+    r"(?:letters?\s+)?(?:appears?|occurs?|are(?: there)?|is|there are|show up)?\s*(?:there\s+)?"
+    rf"(?:in|within)\s+{_TEXT}",
     re.IGNORECASE,
 )
 _KIND_COUNT = re.compile(

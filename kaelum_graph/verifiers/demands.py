@@ -22,20 +22,25 @@ class Demand:
     drafts_only: bool = True
 
 
-_COUNTS = {word: number for number, word in enumerate(
-    ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"])}  # fmt: skip
+_COUNT_WORDS = [
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+]  # fmt: skip
+_COUNTS = {word: number for number, word in enumerate(_COUNT_WORDS)}
 _NUMBER = rf"(\d{{1,5}}|{'|'.join(_COUNTS)})"
 _UNIT = r"(words?|sentences?|lines?|paragraphs?|characters?|bullet points?|bullets?|items?|points?|stanzas?|verses?)"
 _EXACTLY = re.compile(
-    rf"\b(?:exactly|precisely|consists? of|(?:write|give|list|provide|compose|in|of|with|has|have|using)(?:\s+me)?(?:\s+exactly)?)\s+{_NUMBER}[- ](?:\w+ )?{_UNIT}\b",
+    r"\b(?:exactly|precisely|consists? of|(?:write|give|list|provide|compose|in|of|with|must have|should have|using)(?:\s+me)?"
+    rf"(?:\s+exactly)?)\s+{_NUMBER}[- ](?:\w+ )?{_UNIT}\b",
     re.IGNORECASE,
 )
 _AT_MOST = re.compile(
-    rf"\b(?:at most|no more than|not more than|up to|a maximum of|maximum|max\.?|fewer than|less than|under|within|not exceed(?:ing)?|below)\s+{_NUMBER}\s+{_UNIT}\b",
+    r"\b(?:at most|no more than|not more than|up to|a maximum of|maximum|max\.?|fewer than|less than|under|within"
+    rf"|not exceed(?:ing)?|below)\s+{_NUMBER}\s+{_UNIT}\b",
     re.IGNORECASE,
 )
 _AT_LEAST = re.compile(
-    rf"\b(?:at least|no fewer than|no less than|not less than|a minimum of|minimum|more than|over)\s+{_NUMBER}\s+{_UNIT}\b",
+    r"\b(?:at least|no fewer than|no less than|not less than|a minimum of|minimum|more than|over)"
+    rf"\s+{_NUMBER}\s+{_UNIT}\b",
     re.IGNORECASE,
 )
 _BETWEEN = re.compile(
@@ -49,26 +54,32 @@ _ADJECTIVE = re.compile(
 _QUOTED = r"[\"“']([^\"”']{1,80})[\"”']"
 _QUOTED_LIST = rf"{_QUOTED}(?:\s*(?:,|and|or|, and|, or)\s*{_QUOTED})*"
 _AVOID = re.compile(
-    rf"\b(?:do not|don't|without|never|avoid|must not|should not|not allowed to)\s+(?:\w+\s+){{0,4}}?(?:us(?:e|ing)|includ(?:e|ing)|contain(?:ing)?|mention(?:ing)?|say(?:ing)?|writ(?:e|ing))?\s*"
+    r"\b(?:do not|don't|without|never|avoid|must not|should not|not allowed to)\s+(?:\w+\s+){0,4}?"
+    r"(?:us(?:e|ing)|includ(?:e|ing)|contain(?:ing)?|mention(?:ing)?|say(?:ing)?|writ(?:e|ing))?\s*"
     rf"(?:the\s+)?(?:words?|phrases?|letters?|terms?|any of)?\s*(?P<list>{_QUOTED_LIST})",
     re.IGNORECASE,
 )
 _USE = re.compile(
-    rf"\b(?:includ(?:e|es|ing)|contain(?:s|ing)?|us(?:e|es|ing)|mention(?:s|ing)?)\s+(?:(?:all|each|both|of|the|following|these)\s+)*(?:words?|phrases?|terms?)?\s*:?\s*(?P<list>{_QUOTED_LIST})",
+    r"\b(?:includ(?:e|es|ing)|contain(?:s|ing)?|us(?:e|es|ing)|mention(?:s|ing)?)\s+"
+    rf"(?:(?:all|each|both|of|the|following|these)\s+)*(?:words?|phrases?|terms?)?\s*:?\s*(?P<list>{_QUOTED_LIST})",
     re.IGNORECASE,
 )
+_WITH = r"(?:your\s+\w+\s+|it\s+|the\s+\w+\s+)?with\s+(?:the\s+)?(?:words?|phrase|sentence|letter)?"
 _BEGIN = re.compile(
-    rf"\b(?:start|begin)s?(?:ning|ing)?\s+(?:your\s+\w+\s+|it\s+|the\s+\w+\s+)?with\s+(?:the\s+)?(?:words?|phrase|sentence|letter)?\s*{_QUOTED}",
+    rf"\b(?:start|begin)s?(?:ning|ing)?\s+{_WITH}\s*{_QUOTED}",
     re.IGNORECASE,
 )
 _END = re.compile(
-    rf"\b(?:end|finish|conclude)(?:s|ing)?\s+(?:your\s+\w+\s+|it\s+|the\s+\w+\s+)?with\s+(?:the\s+)?(?:words?|phrase|sentence|letter)?\s*{_QUOTED}",
+    rf"\b(?:end|finish|conclude)(?:s|ing)?\s+{_WITH}\s*{_QUOTED}",
     re.IGNORECASE,
 )
 _ACROSTIC = re.compile(
     rf"\bacrostic\b[^.\n\"“']*?(?:{_QUOTED}|\b(?:for|of|spelling|spells|word)\s+(?:the\s+word\s+)?([A-Z][A-Za-z]{{2,14}})\b)"
 )
-_JSON_KEYS = re.compile(r"\bkeys?\s*:?\s*((?:[\"“'`][\w -]+[\"”'`](?:\s*(?:,|and|, and)\s*)?)+)", re.IGNORECASE)
+_JSON_KEYS = re.compile(
+    r"\bwith\s+(?:exactly\s+)?(?:the\s+|these\s+)?(?:following\s+|two\s+|three\s+)?keys?\s*:?\s*((?:[\"“'`][\w -]+[\"”'`](?:\s*(?:,|and|, and)\s*)?)+)",
+    re.IGNORECASE,
+)
 
 
 def demands(question: str) -> tuple[Demand, ...]:
@@ -138,6 +149,7 @@ def _lengths(text: str) -> list[Demand]:
         if not re.search(
             r"\b(?:about|around|approximately|roughly|first|last|these|following|each|per|every)\b[^.\n]{0,20}$",
             text[: match.end(1)],
+            re.IGNORECASE,
         ):
             add(match, match[2], _number(match[1]), _number(match[1]))
     return found
@@ -295,10 +307,11 @@ _YES_NO = re.compile(
     re.IGNORECASE,
 )
 _ONE_WORD = re.compile(
-    r"\b(?:answer|reply|respond)\s+(?:\w+\s+)?(?:with|in|using)\s+(?:only\s+|just\s+|exactly\s+)?(?:a single|one|a one)[- ]word\b",
+    r"\b(?:answer|reply|respond)\s+(?:\w+\s+)?(?:with|in|using)\s+(?:only\s+|just\s+|exactly\s+)?"
+    r"(?:a single|one|a one)[- ]word\b",
     re.IGNORECASE,
 )
-_CLOCK = re.compile(r"\b(?:answer|format|respond|reply|result)\s+(?:\w+\s+){0,4}(?P<clock>HH:MM(?::SS)?)(?![\w:.])")
+_CLOCK = re.compile(r"\b(?:answer|format|respond|reply|result)\s+(?:\w+\s+){0,4}(?P<clock>HH:MM(?::SS)?)(?![\w:])")
 
 
 def _short_values(text: str) -> list[Demand]:

@@ -15,10 +15,11 @@ from kaelum_graph.verifiers.base import Verifier
 from kaelum_graph.verifiers.votes import shortened, unscored, vote, without_examples
 
 _FUNCTION = r"sqrt|sin|cos|tan|ln|log|exp|abs"
-_SIDE = rf"(?:\d[\d.]*(?:,\d{{3}})*|(?:{_FUNCTION})(?![a-z])|[a-zA-Z](?![a-zA-Z])|[-+*/^()√²³·×−]|[ \t])+"
-_EQUATION = re.compile(rf"(?<![\w.=<>])(?P<left>{_SIDE})=(?P<right>{_SIDE})(?![=\w])")
+_TOKEN = re.compile(r"[A-Za-z]+|\d[\d.]*|[-+*/^()√²³·×−,]|[ \t]+|.", re.DOTALL)
+_SIDE_LENGTH = 120
+_ONE_LETTER_WORDS = ("a", "A", "I")
 _OTHER_QUESTION = re.compile(
-    r"\b(?:sum|product|number|difference|average|mean|how many|product|discriminant|vertex|slope|factor|graph|greater|form)\b",
+    r"\b(?:sum|product|number|difference|average|mean|how many|discriminant|vertex|slope|factor|graph|greater|form)\b",
     re.IGNORECASE,
 )
 _SOME = re.compile(
@@ -68,13 +69,15 @@ class EquationVerifier(Verifier):
 
 
 def asked_equation(question: str) -> Equation | None:
-    """The equation a query asks to solve; None when there is none, more than one, or something else is asked about it."""
-    text = re.sub(r'"[^"]*"|“[^”]*”', " ", without_examples(question))
+    """The equation a query asks to solve; None when there is none, several, or something else is asked about it."""
+    text = re.sub(r'"[^"]*"|“[^”]*”', " ", without_examples(question[:2000]))
     text = text.replace("\\cdot", "*").replace("\\times", "*").replace("−", "-")
     text = re.sub(r"\\\(|\\\)|\\\[|\\\]|\$|`|\*\*(?![\w(\s-])", " ", text)
     found: dict[tuple[str, str], Equation] = {}
-    for match in _EQUATION.finditer(text):
-        equation = _equation(match["left"], match["right"])
+    for sign in re.finditer(r"(?<![=<>!:+*/-])=(?!=)", text):
+        left = _side(_TOKEN.findall(text[max(0, sign.start() - _SIDE_LENGTH) : sign.start()])[::-1])
+        right = _side(_TOKEN.findall(text[sign.end() : sign.end() + _SIDE_LENGTH]))
+        equation = _equation("".join(left[::-1]), "".join(right))
         if equation is not None:
             found[(equation.left, equation.right)] = equation
     if len(found) != 1:
@@ -83,11 +86,20 @@ def asked_equation(question: str) -> Equation | None:
     return equation if _asks_for(text.replace(f"{equation}", " "), equation.unknown) else None
 
 
+def _side(tokens: list[str]) -> list[str]:
+    """The leading `tokens` that may stand in an equation: numbers, operators, functions, single letters."""
+    for index, token in enumerate(tokens):
+        word = token[0].isalpha() and len(token) > 1 and re.fullmatch(_FUNCTION, token.lower()) is None
+        if word or not re.match(r"[A-Za-z\d()√²³·×−+*/^ \t-]", token):
+            return tokens[:index]
+    return tokens
+
+
 def _equation(left: str, right: str) -> Equation | None:
     # A word of one letter before the equation ("for a 3x + 5 = 20") or after it is no part of it.
     lefts, rights = left.strip(" ,.").split(), right.strip(" ,.").split()
-    for skipped in range(min(3, len(lefts))):
-        for cut in range(min(3, len(rights))):
+    for skipped in range(2 if lefts and lefts[0] in _ONE_LETTER_WORDS else 1):
+        for cut in range(2 if rights and rights[-1] in _ONE_LETTER_WORDS else 1):
             left_text, right_text = " ".join(lefts[skipped:]), " ".join(rights[: len(rights) - cut])
             unknowns = _unknowns(f"{left_text} {right_text}")
             whole = re.match(r"[-+\w(√.]", left_text) and re.search(r"[\w)²³]$", right_text)
@@ -111,7 +123,7 @@ def _asks_for(question: str, unknown: str) -> bool:
         return False
     # "what is 2x + 1" asks for something else than x.
     named = rf"\b{unknown}\b(?!\s*[-+*/^(\d²=])"
-    if re.search(rf"\b(?:for|of|find|is|determine|calculate|compute)\s+(?:real\s+|the\s+)?{named}", request):
+    if re.search(rf"\b(?i:for|of|find|is|determine|calculate|compute)\s+(?:real\s+|the\s+)?{named}", request):
         return not re.search(rf"(?:\d|[-+*/^])\s*\*?\s*{unknown}\b|{unknown}\s*[-+*/^²]", request)
     return bool(re.search(r"\bsolve\b|\bsatisf|\b(?:solutions?|roots?|zeros)\b", request, re.IGNORECASE))
 

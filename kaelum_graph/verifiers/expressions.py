@@ -17,12 +17,13 @@ from kaelum_graph.verifiers.base import Verifier
 from kaelum_graph.verifiers.votes import shortened, unscored, vote
 
 # A query of these words and one expression asks for the expression's value; any other word may change what is asked.
-_REQUEST = frozenset(
-    """what is whats what's the value result answer of to for following arithmetic problem expression calculation sum
+_REQUEST_WORDS = """
+    what is whats what's the value result answer of to for following arithmetic problem expression calculation sum
     product difference quotient compute calculate evaluate find solve work out simplify state give your final only as a
     number please and show me tell how much does equal equals multiplication addition subtraction division exactly
-    exact can you do this math question it return with just no units reply step by think""".split()
-)
+    exact can you do this math question it return with just no units reply step by think
+"""
+_REQUEST = frozenset(_REQUEST_WORDS.split())
 _SPAN = re.compile(r"(?<![\w.])[-+(]*\s*(?:\d|\.\d)[-+*/^().,%\d\s]*[\d)%!]|(?<![\w.])\d")
 
 

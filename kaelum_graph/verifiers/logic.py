@@ -19,20 +19,24 @@ MAX_VARIABLES = 12
 Formula: TypeAlias = Callable[[Mapping[str, bool]], bool]
 
 _TOKEN = re.compile(
-    r"\s*(?:(?P<iff><->|<=>|↔|⇔|\biff\b|\\leftrightarrow|\\iff)|(?P<implies>->|=>|→|⇒|\bimplies\b|\\rightarrow|\\to\b|\\implies)"
+    r"\s*(?:(?P<iff><->|<=>|↔|⇔|\biff\b|\\leftrightarrow|\\iff)"
+    r"|(?P<implies>->|=>|→|⇒|\bimplies\b|\\rightarrow|\\to\b|\\implies)"
     r"|(?P<xor>⊕|\bxor\b|\\oplus)|(?P<or>\|\|?|∨|\bor\b|\\lor|\\vee)|(?P<and>&&?|∧|\band\b|\\land|\\wedge)"
-    r"|(?P<not>¬|~|!|\bnot\b|\\lnot|\\neg)|(?P<open>\()|(?P<close>\))|(?P<constant>\b(?:true|false)\b)|(?P<name>[A-Za-z]\d?\b))",
+    r"|(?P<not>¬|~|!|\bnot\b|\\lnot|\\neg)|(?P<open>\()|(?P<close>\))|(?P<constant>\b(?:true|false)\b)"
+    r"|(?P<name>[A-Za-z]\d?\b))",
     re.IGNORECASE,
 )
+_NAMED = r"(?:the\s+)?(?:formula|statement|expression|proposition)?"
 _FORMULA = r"(?P<{0}>[^?.\n]+?)"
 _KINDS = (
-    ("tautology", r"is\s+(?:the\s+)?(?:formula|statement|expression|proposition)?\s*{a}\s+(?:a tautology|always true|valid)"),
-    ("contradiction", r"is\s+(?:the\s+)?(?:formula|statement|expression|proposition)?\s*{a}\s+(?:a contradiction|always false|unsatisfiable)"),
-    ("satisfiable", r"is\s+(?:the\s+)?(?:formula|statement|expression|proposition)?\s*{a}\s+satisfiable"),
+    ("tautology", r"is\s+{named}\s*{a}\s+(?:a tautology|always true|valid)"),
+    ("contradiction", r"is\s+{named}\s*{a}\s+(?:a contradiction|always false|unsatisfiable)"),
+    ("satisfiable", r"is\s+{named}\s*{a}\s+satisfiable"),
     ("equivalent", r"(?:is|are)\s+{a}\s+(?:logically\s+)?equivalent\s+to\s+{b}[?.]"),
     ("equivalent", r"are\s+{a}\s+and\s+{b}\s+(?:logically\s+)?equivalent"),
     ("entails", r"does\s+{a}\s+(?:logically\s+)?(?:entail|imply)\s+{b}[?.]"),
-    ("value", r"if\s+(?P<assignment>[^.?\n]+?),\s*(?:then\s+)?(?:what is|is)\s+(?:the\s+(?:truth\s+)?value of\s+)?{a}(?:\s+true)?\s*\?"),
+    ("value", r"if\s+(?P<assignment>[^.?\n]+?),\s*(?:then\s+)?(?:what is|is)\s+(?:the\s+(?:truth\s+)?value of\s+)?"
+     r"{a}(?:\s+true)?\s*\?"),
 )  # fmt: skip
 
 
@@ -64,7 +68,9 @@ def decide(question: str) -> bool | None:
     if len(text) > 400:
         return None
     for kind, pattern in _KINDS:
-        regex = pattern.replace("{a}", _FORMULA.format("a")).replace("{b}", _FORMULA.format("b"))
+        regex = (
+            pattern.replace("{named}", _NAMED).replace("{a}", _FORMULA.format("a")).replace("{b}", _FORMULA.format("b"))
+        )
         match = re.search(rf"(?:^|[\s,.:]){regex}", text, re.IGNORECASE)
         if match is None:
             continue
@@ -80,7 +86,7 @@ def decide(question: str) -> bool | None:
 
 
 def parse(text: str) -> tuple[Formula, frozenset[str]] | None:
-    """A formula and its variables' names; None when `text` is none. ¬ binds first, then ∧, ⊕, ∨, → (to the right), ↔."""
+    """A formula and its variables' names; None when it is none. ¬ binds first, then ∧, ⊕, ∨, → (to the right), ↔."""
     tokens: list[tuple[str, str]] = []
     position, text = 0, text.strip().rstrip(".,?")
     while position < len(text):

@@ -16,17 +16,18 @@ from kaelum_graph.verifiers.base import Verifier
 from kaelum_graph.verifiers.votes import shortened, unscored, vote, without_examples
 
 _SORT = re.compile(
-    r"\bsort\s+(?:(?:the|these|this|following|list|of|all)\s+)*(?P<kind>words|numbers|names|list|integers|values)?"
+    r"\bsort\s+(?:all\s+)?(?:of\s+)?(?:the|these|this)\s+(?:following\s+|list\s+of\s+)?(?P<kind>words|numbers|names|list|integers|values)?"
     r"(?P<between>[^:\n]{0,160}):\s*(?P<items>[^\n]+)",
     re.IGNORECASE,
 )
 _REVERSE_LIST = re.compile(
-    r"\breverse\s+(?:the\s+)?(?:order of\s+)?(?:this|these|the)?\s*(?:following\s+)?(?:list|sequence|words|numbers)[^:\n]{0,60}:\s*(?P<items>[^\n]+)",
+    r"\breverse\s+(?:the\s+)?(?:order of\s+)?(?:this|these|the)?\s*(?:following\s+)?"
+    r"(?:list|sequence|words|numbers)[^:\n]{0,60}:\s*(?P<items>[^\n]+)",
     re.IGNORECASE,
 )
 _REVERSE_WORD = re.compile(
-    r"\b(?:spell|write|reverse)\s+(?:this|the|following)?\s*(?:word|string)\s*(?:backwards?|in reverse)?\s*(?:\([^()]*\))?\s*:?\s*"
-    r"[\"'“`]?(?P<word>[A-Za-z0-9]+)[\"'”`]?\s*(?:backwards?|in reverse)?\s*[.?]?\s*$",
+    r"\b(?:spell|write|reverse)\s+(?:this|the|following)?\s*(?:word|string)\s*(?:backwards?|in reverse)?\s*"
+    r"(?:\([^()]*\))?\s*:?\s*[\"'“`]?(?P<word>[A-Za-z0-9]+)[\"'”`]?\s*(?:backwards?|in reverse)?\s*[.?]?\s*$",
     re.IGNORECASE,
 )
 
@@ -103,10 +104,8 @@ def asked_ordering(question: str) -> Ordering | None:
 
 def _items(text: str) -> tuple[str, ...]:
     value = read(text.strip())
-    if isinstance(value, Listing):
-        items = value.items
-    else:
-        items = tuple(text.strip().strip("[](){}").replace(",", " ").split())
+    plain = text.strip().strip("[](){}").replace(",", " ")
+    items = value.items if isinstance(value, Listing) else tuple(plain.split())
     return tuple(clean(item).strip("'\"") for item in items)
 
 

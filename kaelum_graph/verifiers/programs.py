@@ -37,7 +37,7 @@ class InputExample:
 
 @register
 class ProgramVerifier(Verifier):
-    """Tier E only by the query's own examples: a program that runs is not thereby right. A crash is a fail of tier X."""
+    """Tier E by the query's own examples alone: a program that runs is not thereby right. A crash is a fail in X."""
 
     name = "program"
     tier = Tier.EXECUTION
@@ -116,8 +116,8 @@ def call_examples(question: str, program: str) -> list[CallExample]:
 def input_examples(question: str) -> list[InputExample]:
     """Pairs of "Input:" and "Output:" in `question`, as standard input and output."""
     pattern = (
-        r"(?:^|\n)[ \t*#>]*(?:sample |example )?input[^:\n]{0,20}:[ \t*`]*\n?(?P<input>.*?)\n?[ \t*#>`]*(?:(?<=\n)|\s)[ \t*#>]*"
-        r"(?:sample |example |expected )?output[^:\n]{0,20}:[ \t*`]*\n?(?P<output>.*?)"
+        r"(?:^|\n)[ \t*#>]{0,8}(?:sample |example )?input[^:\n]{0,20}:[ \t*`]{0,8}\n?(?P<input>.{1,1000}?)"
+        r"\s[ \t*#>`]{0,8}(?:sample |example |expected )?output[^:\n]{0,20}:[ \t*`]*\n?(?P<output>.*?)"
         r"(?=\n[ \t]*\n|\n[ \t*#>]*(?:(?:sample |example )?input|explanation|example|note|constraints)\b|\Z)"
     )
     found: list[InputExample] = []
@@ -133,11 +133,7 @@ def _defined(program: str) -> frozenset[str]:
         tree = ast.parse(program)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         # A program that doesn't parse still has the names it meant to define: its examples then fail.
-        return frozenset(
-            re.findall(r"^(?:async )?def (\w+)|^class (\w+)", program, re.MULTILINE)[0:1][0]
-            if re.search(r"^(?:async )?def \w+", program, re.MULTILINE)
-            else ()
-        )
+        return frozenset(re.findall(r"^(?:async def|def|class) (\w+)", program, re.MULTILINE))
     return frozenset(node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef))
 
 
@@ -163,26 +159,26 @@ def _assertions(question: str, names: frozenset[str]) -> list[CallExample]:
 def _stated_calls(question: str, names: frozenset[str]) -> list[CallExample]:
     found: list[CallExample] = []
     connector = re.compile(
-        r"`?\s*(?:==|=|->|→|=>|⇒|➞|#\s*(?:->|=>|returns)?|(?:should |must )?(?:returns?|gives?|be|equals?|outputs?)|is)\s*:?\s*`?"
+        r"`?\s*(?:==|=|->|→|=>|⇒|➞|#\s*(?:->|=>|returns)?|(?:should |must )?(?:returns?|gives?|be|equals?|outputs?)|is)"
+        r"\s*:?\s*`?"
     )
     for name in names:
         for match in re.finditer(rf"(?<![\w.])(?:>>>\s*)?(?:print\()?({re.escape(name)}\()", question):
             end = _call_end(question, match.end(1))
             if end is None:
                 continue
-            call = question[match.start(1) : end]
-            rest = question[end:]
+            call, rest = question[match.start(1) : end], question[end:]
+            if "print(" in match.group():
+                rest = rest.removeprefix(")")
             if match.group().startswith(">>>"):
-                after = re.match(r"\)?[ \t]*\n([^\n]+)", rest)
-                expected = after.group(1) if after else ""
+                below = re.match(r"[ \t]*\n([^\n]+)", rest)
+                expected = below.group(1) if below else ""
             else:
-                joined = connector.match(rest.removeprefix(")") if "print(" in match.group() else rest)
+                joined = connector.match(rest)
                 before = question[max(0, match.start() - 8) : match.start()]
                 if joined is None or re.search(r"(?:assert|def)\s*$", before):
                     continue
-                expected = (rest.removeprefix(")") if "print(" in match.group() else rest)[joined.end() :].split("\n")[
-                    0
-                ]
+                expected = rest[joined.end() :].split("\n", 1)[0]
             literal, ok = _leading_literal(expected)
             if ok and _parses(call):
                 found.append(CallExample(expression=call, expected=literal))
@@ -282,7 +278,7 @@ def _harness(program: str, expressions: list[str], mark: str) -> str:
         "_outcomes = []\n"
         f"for _expression in {expressions!r}:\n"
         "    try:\n"
-        "        _outcomes.append({'value': repr(eval(_expression, _space))[:4000]})\n"
+        "        _outcomes.append({'value': repr(eval(_expression, _space))[:2000]})\n"
         "    except BaseException as _error:\n"
         "        _outcomes.append({'error': _failure or f'{type(_error).__name__}: {_error}'})\n"
         "_sys.stdout.flush()\n"

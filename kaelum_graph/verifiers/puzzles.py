@@ -16,8 +16,9 @@ from kaelum_graph.verifiers.base import Verifier
 from kaelum_graph.verifiers.votes import shortened, unscored, vote
 
 _TARGET = re.compile(
-    r"(?:calculate|make|reach|obtain|get|find (?:a way to|an expression)[^.\n]*?)\s+(?:the\s+(?:number|target)\s+)?(?P<target>-?\d+)\s+"
-    r"(?:by\s+)?(?:using|from|with)\s+(?P<all>all(?: of)?\s+)?(?:of\s+)?(?:these|the|this)?\s*(?:following\s+)?(?:set of\s+)?numbers?\s*:?\s*"
+    r"(?:calculate|make|reach|obtain|get|find (?:a way to|an expression)[^.\n]*?)\s+(?:the\s+(?:number|target)\s+)?"
+    r"(?P<target>-?\d+)\s+(?:by\s+)?(?:using|from|with)\s+(?P<all>all(?: of)?\s+)?(?:of\s+)?(?:these|the|this)?\s*"
+    r"(?:following\s+)?(?:set of\s+)?numbers?\s*:?\s*"
     r"(?P<numbers>\d+(?:\s*(?:,|and|, and)\s*\d+)+)",
     re.IGNORECASE,
 )

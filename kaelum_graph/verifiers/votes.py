@@ -8,7 +8,8 @@ from kaelum_graph.evidence import Evidence, Outcome, Tier
 from kaelum_graph.verifiers.base import Verifier
 
 _EXAMPLE = re.compile(
-    r"\((?:for\s+)?(?:example|e\.g\.|format)[^()]*(?:\([^()]*\)[^()]*)*\)|(?:\bfor example\b|\be\.g\.|\bexamples?:)[^\n]*",
+    r"\((?:for\s+)?(?:example|e\.g\.|format)[^()]*(?:\([^()]*\)[^()]*)*\)"
+    r"|(?:\bfor example\b|\be\.g\.|\bexamples?:)[^\n]*",
     re.IGNORECASE,
 )
 
@@ -24,7 +25,7 @@ def unscored(verifier: Verifier, reason: str) -> Evidence:
 
 
 def without_examples(question: str) -> str:
-    """`question` without parenthesised and "for example" illustrations, whose numbers and equations are not the task."""
+    """`question` without its illustrations (in parentheses, or after "for example"): they are not the task."""
     return _EXAMPLE.sub(" ", question)
 
 

@@ -38,7 +38,9 @@ class Worker(ABC):
 
     name: ClassVar[WorkerName]
     description: ClassVar[str]
-    """One or two sentences on which queries are its own; their embedding is its prototype in the router."""
+    """One or two sentences on which queries are its own."""
+    examples: ClassVar[tuple[str, ...]] = ()
+    """Typical queries; with the description they are its prototypes in the router."""
     verifiers: ClassVar[tuple[str, ...]] = ()
     """Names in the verifier registry, in the order in which they are run."""
     prose: ClassVar[bool] = False

@@ -248,9 +248,9 @@ class PolicyModelConformance:
         started = time.monotonic()
         deltas: list[Delta] = []
         generations = backend.model.generate(
-            [self._long(backend, n=2), self._long(backend)], deadline=started + 0.6, on_delta=deltas.append
+            [self._long(backend, n=2), self._long(backend)], deadline=started + 0.3, on_delta=deltas.append
         )
-        assert 0.5 < time.monotonic() - started < 0.6 + PROMPT_SECONDS
+        assert 0.25 < time.monotonic() - started < 0.3 + PROMPT_SECONDS
         samples = [sample for generation in generations for sample in generation.samples]
         assert [sample.finish for sample in samples] == ["deadline"] * 3
         assert any(sample.text for sample in samples)
@@ -315,11 +315,11 @@ class PolicyModelConformance:
     async def test_a_cancelled_task_ends_its_generation(self, backend: Backend) -> None:
         token, begun = CancelToken(), asyncio.Event()
         loop = asyncio.get_running_loop()
-        task = asyncio.create_task(
-            backend.model.agenerate(
-                [self._long(backend)], cancel=token, on_delta=lambda delta: loop.call_soon_threadsafe(begun.set)
-            )
-        )
+
+        def note(delta: Delta) -> None:
+            loop.call_soon_threadsafe(begun.set)
+
+        task = asyncio.create_task(backend.model.agenerate([self._long(backend)], cancel=token, on_delta=note))
         await asyncio.wait_for(begun.wait(), 20)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -338,8 +338,6 @@ class PolicyModelConformance:
         model.close()
         with pytest.raises(ModelError):
             model.generate([request(backend.prompt)])
-        with pytest.raises(ModelError):
-            model.count_tokens([Message("user", "Still there?")])
 
     def test_closing_ends_a_generation_that_runs(self, backend: Backend) -> None:
         model = backend.make()
@@ -352,8 +350,12 @@ class PolicyModelConformance:
             while not begun.cancelled and time.monotonic() < limit:
                 time.sleep(0.01)
             model.close()
-            with pytest.raises(ModelError):
-                future.result(10)
+            try:
+                errors = [generation.error for generation in future.result(10)]
+            except ModelError as error:
+                errors = [error]
+        assert errors
+        assert all(isinstance(error, ModelError) for error in errors)
 
     def _long(self, backend: Backend, *, n: int = 1) -> GenerationRequest:
         return request(backend.long_prompt, n=n, max_tokens=backend.long_tokens)

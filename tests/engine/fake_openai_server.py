@@ -60,6 +60,7 @@ class Behaviour:
     cut_after_words: int | None = None
     cuts: int = 10_000
     poison: str = "POISON"
+    poison_status: int = 400
 
     # How the answer looks on the wire.
     word_seconds: float = 0.0
@@ -270,7 +271,7 @@ async def _chat(behaviour: Behaviour, seen: Seen, body: dict[str, Any], number: 
             return Response(content, status_code=status, headers=headers, media_type="text/html")
         return JSONResponse(content, status_code=status, headers=headers)
     if behaviour.poison in str(body["messages"]):
-        return _refusal("This prompt cannot be served.")
+        return _refusal("This prompt cannot be served.", status=behaviour.poison_status)
     if refusal := _refused_parameter(behaviour, body):
         return refusal
     if behaviour.overflow:

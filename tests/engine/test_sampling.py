@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,8 @@ def library_distribution(logits: torch.Tensor, *, temperature: float, top_p: flo
         warpers.append(TopKLogitsWarper(top_k))
     if top_p < 1:
         warpers.append(TopPLogitsWarper(top_p))
-    return warpers(torch.zeros(1, 1, dtype=torch.long), logits).double().softmax(-1)[0]
+    nothing: Any = torch.zeros(1, 1, dtype=torch.long)
+    return warpers(nothing, logits).double().softmax(-1)[0]
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,8 @@ def random_qwen2(*, seed: int = 0, context: int = CONTEXT) -> Any:
         max_position_embeddings=context,
         initializer_range=0.4,
     )
-    return Qwen2ForCausalLM(config).eval().to(DEVICE)
+    model: Any = Qwen2ForCausalLM(config).eval()
+    return model.to(DEVICE)
 
 
 def reciting_qwen2(text: str, *, context: int = CONTEXT, weight: float = 4.0) -> Any:
@@ -68,9 +69,9 @@ def reciting_qwen2(text: str, *, context: int = CONTEXT, weight: float = 4.0) ->
         num_key_value_heads=2,
         max_position_embeddings=context,
     )
-    model = Qwen2ForCausalLM(config).eval()
+    model: Any = Qwen2ForCausalLM(config).eval()
     with torch.no_grad():
-        layer: Any = model.model.layers[0]
+        layer = model.model.layers[0]
         layer.self_attn.o_proj.weight.zero_()
         layer.mlp.down_proj.weight.zero_()
         model.model.embed_tokens.weight.copy_(torch.eye(VOCABULARY, 264))

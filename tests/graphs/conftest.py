@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from kaelum_flow.facade import Kaelum
 from kaelum_graph.config import Settings
 from kaelum_graph.encoder import Encoder
 from kaelum_graph.sandbox import ProcessSandbox
-from kaelum_flow.facade import Kaelum
 from tests.graphs.scripted_model import Script, ScriptedModel
 
 MakeKaelum = Callable[..., Kaelum]

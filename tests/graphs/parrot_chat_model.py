@@ -15,7 +15,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from pydantic import Field, PrivateAttr, SecretStr
+from pydantic import ConfigDict, Field, SecretStr
 
 
 class Notes:
@@ -56,17 +56,17 @@ class ParrotChatModel(BaseChatModel):
     echoes_draft: bool = False
     finish_reason: str | None = None
     notes: Notes = Field(default_factory=Notes)
-    _unused: int = PrivateAttr(default=0)
-
-    model_config = {"arbitrary_types_allowed": True}
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     @property
     def _llm_type(self) -> str:
         return "parrot"
 
-    def words(self, messages: list[BaseMessage], stop: list[str] | None, given: dict[str, Any]) -> tuple[list[str], str]:
+    def words(
+        self, messages: list[BaseMessage], stop: list[str] | None, given: dict[str, Any]
+    ) -> tuple[list[str], str]:
         """The words of the answer and why it ends."""
-        settings = {
+        settings: dict[str, Any] = {
             "temperature": self.temperature,
             "max_tokens": self.max_tokens,
             "seed": self.seed,
@@ -144,10 +144,8 @@ class ParrotChatModel(BaseChatModel):
                 content = [{"type": "text", "text": word, "index": 1}] if self.blocks else word
                 yield self._chunk(content, told)
             asked = sum(len(str(message.content).split()) for message in messages) + 3
-            usage = UsageMetadata(
-                input_tokens=asked, output_tokens=len(words), total_tokens=asked + len(words)
-            )
-            last = AIMessageChunk("", usage_metadata=usage)
+            usage = UsageMetadata(input_tokens=asked, output_tokens=len(words), total_tokens=asked + len(words))
+            last = AIMessageChunk(content="", usage_metadata=usage)
             yield ChatGenerationChunk(message=last, generation_info={"finish_reason": finish})
             complete = True
         finally:
@@ -156,4 +154,4 @@ class ParrotChatModel(BaseChatModel):
                 self.notes.abandoned += not complete
 
     def _chunk(self, content: Any, info: dict[str, Any] | None = None) -> ChatGenerationChunk:
-        return ChatGenerationChunk(message=AIMessageChunk(content), generation_info=info)
+        return ChatGenerationChunk(message=AIMessageChunk(content=content), generation_info=info)

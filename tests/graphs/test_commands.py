@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from kaelum_flow import commands
 
+from kaelum_flow import commands
 from kaelum_graph.answer import Answer, Cost, Event, Progress, TextDelta
 from kaelum_graph.cli import main
 from kaelum_graph.config import Settings

@@ -6,17 +6,19 @@ import asyncio
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 
+from kaelum_flow.facade import Kaelum
+from kaelum_flow.forward import build_forward, mermaid
 from kaelum_graph.answer import Answer, Progress, TextDelta
 from kaelum_graph.errors import ContextOverflow, UsageError
 from kaelum_graph.models.base import CancelToken, Generation, GenerationRequest
 from kaelum_graph.types import Message
-from kaelum_flow.facade import Kaelum
-from kaelum_flow.forward import build_forward, mermaid
 from tests.graphs.conftest import MakeKaelum
 from tests.graphs.scripted_model import ScriptedModel, always, cycle
 
@@ -148,9 +150,12 @@ def test_a_bad_rating_takes_the_answer_out_of_the_cache(make_kaelum: MakeKaelum)
 def test_feedback_is_refused_where_it_means_nothing(make_kaelum: MakeKaelum) -> None:
     kaelum = make_kaelum(always(boxed("5")))
     answer = kaelum.ask(EQUATION, worker="math")
-    for rating in ({"score": 1.5}, {}, {"worker": "plumbing"}):
-        with pytest.raises(UsageError):
-            kaelum.feedback(answer.id, **rating)
+    with pytest.raises(UsageError, match="between 0 and 1"):
+        kaelum.feedback(answer.id, score=1.5)
+    with pytest.raises(UsageError, match="says nothing"):
+        kaelum.feedback(answer.id)
+    with pytest.raises(UsageError, match="plumbing"):
+        kaelum.feedback(answer.id, worker="plumbing")
     with pytest.raises(UsageError, match="no such episode"):
         kaelum.feedback("no such id", score=1.0)
 
@@ -223,9 +228,11 @@ def test_a_token_budget_ends_the_search(make_kaelum: MakeKaelum) -> None:
 def test_an_error_of_the_model_reaches_the_caller(make_kaelum: MakeKaelum, monkeypatch: pytest.MonkeyPatch) -> None:
     kaelum = make_kaelum(always("never"))
     error = ContextOverflow(limit_tokens=10, prompt_tokens=99)
-    monkeypatch.setattr(
-        ScriptedModel, "_answer", lambda self, request, on_delta: Generation(request_id=request.request_id, error=error)
-    )
+
+    def fail(self: ScriptedModel, request: GenerationRequest, on_delta: object) -> Generation:
+        return Generation(request_id=request.request_id, error=error)
+
+    monkeypatch.setattr(ScriptedModel, "_answer", fail)
     with pytest.raises(ContextOverflow, match="maximum context length is 10 tokens"):
         kaelum.ask(APPLES, worker="math")
 
@@ -240,7 +247,7 @@ def test_an_error_of_the_model_reaches_the_caller(make_kaelum: MakeKaelum, monke
     ],
 )
 def test_bad_input_is_one_clear_error(
-    make_kaelum: MakeKaelum, query: str, options: dict[str, object], message: str
+    make_kaelum: MakeKaelum, query: str, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
         make_kaelum(always("x")).ask(query, **options)
@@ -267,7 +274,7 @@ def test_the_conversation_reaches_the_model(make_kaelum: MakeKaelum) -> None:
 def test_nothing_of_one_query_reaches_the_next_on_the_same_thread(make_kaelum: MakeKaelum) -> None:
     kaelum = make_kaelum(cycle(boxed("5")))
     graph = build_forward(kaelum.services).compile(checkpointer=InMemorySaver(), name="kaelum")
-    config = {"configurable": {"thread_id": "one"}}
+    config: RunnableConfig = {"configurable": {"thread_id": "one"}}
     first = graph.invoke({"messages": [HumanMessage(EQUATION)], "options": {"worker": "math"}}, config)
     second = graph.invoke({"messages": [HumanMessage("Solve 4x = 20 for x.")], "options": {"worker": "math"}}, config)
     assert first["answer"]["id"] != second["answer"]["id"]
@@ -281,7 +288,7 @@ def test_state_survives_a_strict_checkpoint(make_kaelum: MakeKaelum, monkeypatch
     kaelum = make_kaelum(always(boxed("5")))
     saver = InMemorySaver()
     graph = build_forward(kaelum.services).compile(checkpointer=saver, name="kaelum")
-    config = {"configurable": {"thread_id": "one"}}
+    config: RunnableConfig = {"configurable": {"thread_id": "one"}}
     graph.invoke({"messages": [HumanMessage(EQUATION)], "options": {"worker": "math"}}, config)
     values = graph.get_state(config).values
     assert values["answer"]["answer"] == "5"

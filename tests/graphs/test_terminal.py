@@ -6,8 +6,8 @@ import io
 from dataclasses import replace
 
 import pytest
-from kaelum_flow.terminal import LiveLine, figures, one_line, printable, story, tokens_per_second
 
+from kaelum_flow.terminal import LiveLine, figures, one_line, printable, story, tokens_per_second
 from kaelum_graph.answer import Alternative, Answer, Cost, Progress
 from kaelum_graph.evidence import Evidence, Tier
 from kaelum_graph.types import EpisodeId, WorkerName

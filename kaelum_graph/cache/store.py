@@ -1,0 +1,159 @@
+"""The answer cache: FAISS finds stored questions near the new one, guards on the raw texts decide whether one is it."""
+
+from __future__ import annotations
+
+import threading
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kaelum_graph.cache.guards import same_question
+from kaelum_graph.errors import UsageError
+from kaelum_graph.storage import CacheEntry, Storage
+from kaelum_graph.types import Array, EpisodeId
+
+if TYPE_CHECKING:
+    import faiss
+
+EMBEDDING_SIZE = 384
+NEIGHBOURS = 8
+"""So many near questions of the scope, each of another wording, are put to the guards, best first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """A stored answer to the question asked. `similarity` is the cosine of the two questions; 1 for an exact match."""
+
+    entry: CacheEntry
+    similarity: float
+    exact: bool
+
+
+class AnswerCache:
+    """Thread-safe. Mirrors the entries of `storage` in memory, those that other processes write as well."""
+
+    def __init__(self, storage: Storage, *, min_similarity: float = 0.9) -> None:
+        """`min_similarity`, in [-1, 1], is the lowest cosine at which a stored question is put to the guards."""
+        self.min_similarity = min_similarity
+        self._storage = storage
+        self._lock = threading.RLock()
+        self._index = _empty_index()
+        self._entries: dict[int, CacheEntry] = {}
+        self._ids: dict[EpisodeId, int] = {}
+        self._exact: dict[tuple[str, str], list[int]] = {}
+        self._scopes: dict[str, int] = {}
+        self._next_id = 0
+        # The version is read first: what changes in between is then applied twice, never missed.
+        self._version = storage.cache_version()
+        self._insert(storage.cache_entries())
+
+    def __len__(self) -> int:
+        with self._lock:
+            self._refresh()
+            return len(self._entries)
+
+    def lookup(self, query_text: str, embedding: Array, *, scope: str) -> Hit | None:
+        """The stored answer of `scope` to `query_text`, or None. `embedding` is the question's, `[384]` unit norm.
+
+        An exact match has the same text up to surrounding white space and Unicode normal form, case included. A near
+        match is at least `min_similarity` close and passes every guard.
+        """
+        with self._lock:
+            self._refresh()
+            if not query_text.strip() or scope not in self._scopes:
+                return None
+            same = self._exact.get((scope, _key(query_text)))
+            if same:
+                return Hit(entry=self._entries[same[-1]], similarity=1.0, exact=True)
+            near = list(self._near(_checked(embedding), scope))
+        # The guards run outside the lock: they read nothing that changes.
+        for entry, similarity in near:
+            if same_question(query_text, entry.query).passed:
+                return Hit(entry=entry, similarity=similarity, exact=False)
+        return None
+
+    def add(self, entry: CacheEntry) -> None:
+        """Keep an answer, on disk when this returns; replaces an entry of the same episode. Raises `StorageError`."""
+        _checked(entry.embedding)
+        with self._lock:
+            self._storage.put_cache_entry(entry)
+            self._refresh()
+
+    def evict(self, episode_id: str) -> bool:
+        """Forget an episode's answer, on disk when this returns; False when there was none. Raises `StorageError`."""
+        with self._lock:
+            gone = self._storage.delete_cache_entry(episode_id)
+            self._refresh()
+            return gone
+
+    def _near(self, embedding: Array, scope: str) -> Iterator[tuple[CacheEntry, float]]:
+        """Up to `NEIGHBOURS` entries of the scope with different wordings, nearest first."""
+        wordings: set[str] = set()
+        seen, wanted = 0, NEIGHBOURS
+        while seen < len(self._entries):
+            similarities, ids = self._index.search(embedding[None], min(wanted, len(self._entries)))
+            for similarity, identifier in list(zip(similarities[0].tolist(), ids[0].tolist(), strict=True))[seen:]:
+                if similarity < self.min_similarity or len(wordings) == NEIGHBOURS:
+                    return
+                entry = self._entries[identifier]
+                if entry.scope == scope and _key(entry.query) not in wordings:
+                    wordings.add(_key(entry.query))
+                    yield entry, similarity
+            # Other scopes took places: look further.
+            seen, wanted = min(wanted, len(self._entries)), wanted * 4
+
+    def _refresh(self) -> None:
+        """Take over what was added or evicted since, here or in another process."""
+        version = self._storage.cache_version()
+        if version == self._version:
+            return
+        changes = self._storage.cache_changes(after=self._version)
+        self._remove([episode_id for episode_id in changes if episode_id in self._ids])
+        self._insert([entry for entry in changes.values() if entry is not None])
+        self._version = version
+
+    def _insert(self, entries: list[CacheEntry]) -> None:
+        if not entries:
+            return
+        ids = list(range(self._next_id, self._next_id + len(entries)))
+        self._next_id += len(entries)
+        self._index.add_with_ids(np.stack([_checked(entry.embedding) for entry in entries]), np.array(ids))
+        for identifier, entry in zip(ids, entries, strict=True):
+            self._entries[identifier] = entry
+            self._ids[entry.episode_id] = identifier
+            self._exact.setdefault((entry.scope, _key(entry.query)), []).append(identifier)
+            self._scopes[entry.scope] = self._scopes.get(entry.scope, 0) + 1
+
+    def _remove(self, episode_ids: list[EpisodeId]) -> None:
+        if not episode_ids:
+            return
+        ids = [self._ids.pop(episode_id) for episode_id in episode_ids]
+        self._index.remove_ids(np.array(ids))
+        for identifier in ids:
+            entry = self._entries.pop(identifier)
+            key = (entry.scope, _key(entry.query))
+            self._exact[key].remove(identifier)
+            if not self._exact[key]:
+                del self._exact[key]
+            self._scopes[entry.scope] -= 1
+            if not self._scopes[entry.scope]:
+                del self._scopes[entry.scope]
+
+
+def _key(text: str) -> str:
+    return unicodedata.normalize("NFC", text).strip()
+
+
+def _checked(embedding: Array) -> Array:
+    if embedding.shape != (EMBEDDING_SIZE,):
+        raise UsageError(f"a cache embedding has shape {embedding.shape}; expected ({EMBEDDING_SIZE},).")
+    return np.ascontiguousarray(embedding, dtype=np.float32)
+
+
+def _empty_index() -> faiss.IndexIDMap2:
+    import faiss
+
+    return faiss.IndexIDMap2(faiss.IndexFlatIP(EMBEDDING_SIZE))

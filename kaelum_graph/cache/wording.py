@@ -1,0 +1,371 @@
+"""Which differences of wording leave a question the same. Whatever is not written here counts as a difference.
+
+The tables are data for `reading`: contractions are undone first, then phrases are rewritten, then words. In a phrase
+`a|b` stands for either word, a leading `^` ties it to the beginning of a sentence, and `$` to the end; `…` in a frame
+stands for whatever is between. Words in capitals are made here and occur in no text.
+"""
+
+from __future__ import annotations
+
+Pattern = tuple[frozenset[str], ...]
+
+CONTRACTIONS = {
+    "cannot": "can not", "can't": "can not", "won't": "will not", "shan't": "shall not", "i'm": "i am",
+    "let's": "let us", "it's": "it is", "that's": "that is", "there's": "there is", "here's": "here is",
+    "what's": "what is", "who's": "who is", "where's": "where is", "when's": "when is", "how's": "how is",
+    "why's": "why is", "which's": "which is", "he's": "he is", "she's": "she is", "i'd": "i would",
+    "you'd": "you would", "i've": "i have", "you've": "you have", "we've": "we have", "they've": "they have",
+    "you're": "you are", "we're": "we are", "they're": "they are", "i'll": "i will", "you'll": "you will",
+    "whats": "what is", "hows": "how is", "wheres": "where is", "dont": "do not", "doesnt": "does not",
+    "didnt": "did not", "isnt": "is not",
+}  # fmt: skip
+
+_PHRASES = """
+^ hi|hello|hey|greetings there =
+^ hi|hello|hey|greetings =
+^ good morning|afternoon|evening =
+thanks|thank you $ =
+thanks|cheers $ =
+thank you so|very much $ =
+thanks in advance $ =
+please =
+kindly =
+^ i want|need|like to know =
+^ i would like|love to know =
+^ i was|am wondering =
+^ i am curious =
+^ i wonder =
+^ do you know how|what|who|when|where|why|which = how|what|who|when|where|why|which
+^ do you happen to know =
+^ do you know if|whether = YESNO
+^ can|could|would|will you tell me if|whether = YESNO
+^ tell me if|whether = YESNO
+^ can|could|would|will you help me to =
+^ can|could|would|will you help me =
+^ help me to =
+^ help me write|draft|compose|find|solve = write|draft|compose|find|solve
+^ can|could|would|will you tell|give|write|explain|describe|name|list|show|summarise|summarize|translate|compare|define|compose|draft|calculate|compute|find|solve|suggest|recommend|create|generate = tell|give|write|explain|describe|name|list|show|summarise|summarize|translate|compare|define|compose|draft|calculate|compute|find|solve|suggest|recommend|create|generate
+^ tell|show|teach|explain me|us how|what|who|when|where|why|which = how|what|who|when|where|why|which
+^ explain|describe to me how|what|who|when|where|why|which = how|what|who|when|where|why|which
+^ explain|describe how|what|who|when|where|why|which = how|what|who|when|where|why|which
+^ explain|describe to me = explain|describe
+^ tell|give|show me the = what is the
+^ tell|give me|us a|an|some = WRITE a|an|some
+^ tell me about = tell about
+^ do you know a|an|any = WRITE a|an|any
+^ write|draft|compose me|us a|an|some = WRITE a|an|some
+^ write|compose|draft|create|generate|suggest|recommend|invent|produce a|an|some = WRITE a|an|some
+^ come up with a|an|some = WRITE a|an|some
+^ make up a|an|some = WRITE a|an|some
+^ i would like a|an|some = WRITE a|an|some
+^ i want|need a|an|some = WRITE a|an|some
+^ give me tips|advice|ideas|reasons|examples = what are tips|advice|ideas|reasons|examples
+^ what are some good tips|ways|ideas|examples = what are tips|ways|ideas|examples
+^ what are some|good tips|ways|ideas|examples = what are tips|ways|ideas|examples
+WRITE some good tips|ways|ideas|examples = what are tips|ways|ideas|examples
+WRITE some tips|advice|ideas|reasons|examples = what are tips|advice|ideas|reasons|examples
+^ calculate|compute|find the|# = what is the|#
+^ what is the value of # = what is #
+^ list|name the = LIST the
+how do|can|should|could|would|might i|one|we|someone|somebody = HOWTO
+how do|can|should|could|would you = HOWTO
+how does one|someone|somebody = HOWTO
+how to = HOWTO
+how do|can people = HOWTO
+what is the best|right|proper|correct|recommended way to = HOWTO
+what is the best|right|proper|correct|recommended way of =
+what is a|the good|way way to = HOWTO
+what is the way to = HOWTO
+what are the best|good ways to = HOWTO
+what are ways to = HOWTO
+what are tips to = HOWTO
+what can|should|must|could i|you|we|one do to = HOWTO
+what can|should|must|could i|you|we|one do in order to = HOWTO
+what do i|you|we need to do to = HOWTO
+what steps do|should i|you|we take to = HOWTO
+what is the method|process|procedure to|for = HOWTO
+in order to = to
+what is the reason that|why|for = why
+what is the reason = why
+what are the reasons that|why|for = why
+for what reason do|does|did = why do|does|did
+how come = why
+what makes = why
+what causes = CAUSE
+what is the cause of = CAUSE
+what are the causes of = CAUSE
+what is the meaning|definition of = DEFINE
+^ define = DEFINE
+what is meant by = DEFINE
+how tall|high is|are = what is HEIGHT
+what is the height|elevation of = what is HEIGHT
+how tall|high was|were = what was HEIGHT
+how old is|are = what is AGE
+what is the age of = what is AGE
+how long is|are = what is LENGTH
+what is the length of = what is LENGTH
+how deep is|are = what is DEPTH
+what is the depth of = what is DEPTH
+how big|large is|are = what is SIZE
+what is the size of = what is SIZE
+how important is|are = what is the importance of
+how many people live in = what is the population of
+how many people are there in = what is the population of
+how many inhabitants does = what is the population of
+what is the weight of = WEIGHT
+what is the price|cost of = PRICE
+what are the price|cost of = PRICE
+who wrote = who AUTHOR
+who is|was the author|writer of = who AUTHOR
+who painted = who PAINTER
+who is|was the painter of = who PAINTER
+who invented = who INVENTOR
+who is|was the inventor of = who INVENTOR
+who discovered = who DISCOVERER
+who is|was the discoverer of = who DISCOVERER
+who founded = who FOUNDER
+who is|was the founder of = who FOUNDER
+who directed = who DIRECTOR
+who is|was the director of = who DIRECTOR
+who composed = who COMPOSER
+who is|was the composer of = who COMPOSER
+who is|was it that|who = who
+what is the difference between = DIFFERENCE
+what are the differences between = DIFFERENCE
+^ give a|me summary of = summarize
+^ give me a summary of = summarize
+^ write a summary of = summarize
+WRITE a summary of = summarize
+^ sum up = summarize
+^ summarise = summarize
+^ give a description of = describe
+^ give me a description of = describe
+^ write a description of = describe
+WRITE a description of = describe
+^ give a comparison of = compare
+WRITE a comparison of = compare
+what is|are your opinion|view|thoughts of|on|about = OPINION
+what do you think of|about = OPINION
+what languages|language do|does people|they speak = what is language spoken
+what language is spoken = what is language spoken
+what currency is used in = what is the currency of
+what currency does = what is the currency of
+pros and cons = advantages and disadvantages
+benefits and drawbacks = advantages and disadvantages
+advantages and drawbacks = advantages and disadvantages
+capital city = capital
+where is|are # located = where is #
+located in =  in
+is there = is
+are there = are
+was there = was
+were there = were
+a prime number = prime
+poem|story|essay|song|haiku|limerick|article|joke|paragraph on = poem|story|essay|song|haiku|limerick|article|joke|paragraph about
+gives|get rid of = remove
+come|came|comes down = fall|fell|falls
+per cent = percent
+square root of = SQRT
+make up = invent
+""".strip("\n")
+
+_FRAMES = """
+what does|do … mean $ = DEFINE
+what does|do … weigh $ = WEIGHT
+how much does|do … weigh $ = WEIGHT
+how much does|do … cost $ = PRICE
+where is|are … located|situated $ = where is
+how does|do … work|function $ = how MECHANISM
+how … works|work|functions $ = how MECHANISM
+""".strip("\n")
+
+_SAME_WORDS = """
+large big
+larger bigger
+largest biggest
+purchase buy
+repair fix
+film movie
+films movies
+child kid
+children kids
+begin start
+begins starts
+car automobile
+cars automobiles
+fast quick
+faster quicker
+fastest quickest
+advantage benefit upside
+advantages benefits pros upsides
+disadvantage drawback downside
+disadvantages drawbacks cons downsides
+tip hint
+tips hints
+error mistake
+errors mistakes
+assist help
+approximately roughly
+about regarding concerning
+versus vs
+what which
+who whom
+happen occur
+happened occurred
+happens occurs
+mathematics maths math
+television tv
+photo photograph
+photos photographs
+bike bicycle
+plane airplane aeroplane
+ad advertisement
+exam examination
+lab laboratory
+fridge refrigerator
+sofa couch
+mobile cellphone
+holiday vacation
+autumn fall_season
+country nation
+frequently often
+infant baby
+km kilometre kilometres kilometer kilometers
+cm centimetre centimetres centimeter centimeters
+mm millimetre millimetres millimeter millimeters
+m_ metre metres meter meters
+mi mile miles
+ft_ foot feet
+kg kilogram kilograms kilogramme kilogrammes kilo kilos
+gram_ gram grams gramme grammes
+litre_ litre litres liter liters
+hour_ hour hours hr hrs
+minute_ minute minutes
+% percent
+color colour
+colors colours
+favorite favourite
+flavor flavour
+honor honour
+humor humour
+labor labour
+neighbor neighbour
+neighbors neighbours
+behavior behaviour
+rumor rumour
+harbor harbour
+center centre
+theater theatre
+fiber fibre
+gray grey
+tire tyre
+tires tyres
+program programme
+defense defence
+catalog catalogue
+dialog dialogue
+traveling travelling
+traveler traveller
+modeling modelling
+jewelry jewellery
+aluminum aluminium
+mom mum
+""".strip("\n")
+
+NUMBER_WORDS = {
+    word: str(value)
+    for value, word in enumerate(
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+        "seventeen eighteen nineteen twenty".split()
+    )
+} | {"thirty": "30", "forty": "40", "fifty": "50", "sixty": "60", "seventy": "70", "eighty": "80", "ninety": "90"}
+
+ORDINALS = dict(
+    zip(
+        ("1st", "2nd", "3rd", "4th", "5th", "6th", "7th", "8th", "9th", "10th", "11th", "12th"),
+        "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth".split(),
+        strict=True,
+    )
+)
+
+QUESTION_WORDS = frozenset(
+    "who whom whose what which when where why how HOWTO YESNO CAUSE DEFINE AUTHOR PAINTER INVENTOR DISCOVERER FOUNDER "
+    "DIRECTOR COMPOSER HEIGHT AGE LENGTH DEPTH SIZE WEIGHT PRICE many much often far OPINION MECHANISM DIFFERENCE".split()
+)
+NEGATIONS = frozenset(
+    "not no non never none nobody nothing nowhere neither nor without except excluding hardly barely rarely seldom "
+    "lack lacks lacking avoid avoiding avoids cannot unless".split()
+)
+COMPARISONS = frozenset(
+    "more most less least fewer fewest better best worse worst than only exactly first last least equal over under "
+    "above below".split()
+)
+FORMATS = frozenset(
+    "json yaml xml csv html markdown table chart list bullet bullets sentence sentences word words paragraph paragraphs "
+    "prose rhyme poem haiku limerick sonnet story essay letter binary hexadecimal decimal octal french german spanish "
+    "english italian dutch portuguese russian chinese japanese arabic latin briefly detail short long formal informal "
+    "formally informally simple simply step steps line lines".split()
+)
+DIRECTIONS = frozenset("from to into onto by against between before after through towards".split())
+
+_ANTONYMS = """
+enable disable; on off; increase decrease; advantage disadvantage; advantages disadvantages; open close; lock unlock;
+maximum minimum; max min; maximise minimise; maximize minimize; upload download; best worst; better worse; gain lose;
+include exclude; including excluding; ascending descending; before after; largest smallest; larger smaller; allow block;
+allow deny; allow forbid; add remove; insert delete; causes effects; cause effect; push pull; highest lowest;
+higher lower; start stop; start end; begin end; import export; up down; warm cold; warmer colder; old new; older newer;
+older younger; fastest slowest; fast slow; happy sad; good bad; for against; supported opposed; support oppose;
+attach detach; left right; true false; join leave; input output; accept decline; accept reject; winner loser; win lose;
+won lost; eastern western; east west; north south; northern southern; first last; longest shortest; longer shorter;
+most least; more less; more fewer; nearest farthest; closest farthest; richest poorest; rich poor; hottest coldest;
+hot cold; above below; over under; inside outside; in out; always never; all none; with without; show hide;
+raise lower; expand collapse; grant revoke; subscribe unsubscribe; pause resume; buy sell; borrow lend; love hate;
+strong weak; hard soft; cheap expensive; wide narrow; dry wet; public private; heavy light; early late; positive negative;
+internal external; simple complex; even odd; plus minus; sum product; sum difference; multiply divide; push pop;
+encrypt decrypt; encode decode; compress decompress; legal illegal; guilty innocent; success failure; pass fail;
+arrive depart; teach learn; give take; send receive; question answer; pro con; pros cons; top bottom; front back
+"""
+
+FUNCTION_WORDS = frozenset(
+    "the a an of is are was were am be been being do does did have has had can could will would shall should may might "
+    "must in on at to from by for with without about as into onto over under after before between through during since "
+    "until against and or but if than then that this these those it its i you he she we they me him her us them my your "
+    "his our their who whom whose what which when where why how not no nor so there".split()
+)
+PRONOUNS = frozenset("i you he she it we they one people someone the a an this that these those my your his her our".split())
+
+CASE_MATTERS = frozenset(
+    "us it who polish turkey china apple may march august june april job nice reading mobile amazon java rust go swift "
+    "ruby basic perl python c r aids windows word excel access chess china cologne bath orange lima jordan chad chile "
+    "georgia mercury mars saturn mark bill will rose grace hope faith art pat sue drew frank rich jack rob dick ray guy "
+    "shell target gap visa oracle sun tesla java meta edge chrome spark kafka kindle echo alexa siri earth moon sun "
+    "a i am pm or and in is as at be do if me no of so to up we ad hr pi ram rom cat dog sad fat tab nut".split()
+)
+"""Words that are another thing in capitals: a text typed without any capitals does not stand for them."""
+
+
+def _pattern(text: str) -> Pattern:
+    return tuple(frozenset(part.split("|")) for part in text.split())
+
+
+class Phrase:
+    """A rewriting of some words. A part with as many alternatives as one in the pattern copies the word found there."""
+
+    def __init__(self, line: str) -> None:
+        left, _, right = line.partition("=")
+        words = left.split()
+        self.first = words[0] == "^"
+        self.last = words[-1] == "$"
+        self.parts = [word.split("|") for word in words if word not in ("^", "$")]
+        self.result = [word.split("|") for word in right.split()]
+
+    def rewritten(self, found: list[str]) -> list[str]:
+        """What stands in place of `found`, the words matched."""
+        replaced: list[str] = []
+        for part in self.result:
+            if len(part) == 1:
+                replaced.append(part[0])
+            else:
+                position = next(index for index, choices in enumerate(self.parts) if choices == part)
+                replaced.append(found[position])
+        return replaced

@@ -1,0 +1,229 @@
+"""The router: a policy network over workers, rollout budgets and depths.
+
+The worker logits are a prototype prior, the cosine of the query to the texts that describe each worker, plus a network
+that is zero at first: untrained, the policy is exactly the prior. The rollout budget is an ordinal choice (Cao et al.
+2020, CORAL): one score against rising thresholds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from kaelum_graph.config import Effort
+from kaelum_graph.encoder import EMBEDDING_SIZE, Encoder
+from kaelum_graph.errors import StorageError, UsageError
+from kaelum_graph.text_features import FEATURE_NAMES
+from kaelum_graph.types import Array, WorkerName
+
+FEATURES = EMBEDDING_SIZE + len(FEATURE_NAMES)
+HIDDEN = 256
+BUDGETS = (4, 8, 16, 32)
+DEPTHS = (2, 4, 8)
+EFFORT_BUDGETS: dict[Effort, int] = {
+    "none": 1, "minimal": 2, "low": 4, "medium": 8, "high": 16, "xhigh": 24, "max": 32,
+}  # fmt: skip
+
+SURE = 0.6
+"""From this top probability on, all rollouts go to one worker; below it they are shared, so that one query compares."""
+MINIMUM_PROPENSITY = 0.03
+MINIMUM_SHARE = 2
+SHARING_WORKERS = 3
+
+PRIOR_SCALE = 14.0
+NEAREST_PROTOTYPES = 2
+"""A worker's prior is the mean cosine of its nearest prototypes, times the scale. Chosen on the tuning half of the
+queries in tests/engine/routing_queries.py."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Where a query goes. `allocation` is each worker's number of rollouts; they sum to `rollouts`.
+
+    `propensities` are the probabilities, at least 0.03 for every worker, with which a worker takes part at all: the
+    weights by which the learner later undoes the choice.
+    """
+
+    worker: WorkerName
+    probabilities: dict[WorkerName, float]
+    allocation: dict[WorkerName, int]
+    propensities: dict[WorkerName, float]
+    rollouts: int
+    depth: int
+    sharing: bool
+
+
+class PolicyNetwork(nn.Module):
+    """`[398]` → 256 with a residual layer → worker logits, an ordinal budget score and depth logits; zero at first."""
+
+    def __init__(self, workers: int) -> None:
+        super().__init__()
+        self.inlet = nn.Linear(FEATURES, HIDDEN)
+        self.residual = nn.Linear(HIDDEN, HIDDEN)
+        self.worker_head = _zero(nn.Linear(HIDDEN, workers))
+        self.budget_head = _zero(nn.Linear(HIDDEN, 1))
+        self.budget_thresholds = nn.Parameter(torch.tensor([-2.0, 1.0, 3.0]))
+        self.depth_head = _zero(nn.Linear(HIDDEN, len(DEPTHS)))
+        with torch.no_grad():
+            self.depth_head.bias.copy_(torch.tensor([0.0, 1.0, 0.0]))
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`[..., 398]` to worker logits `[..., W]`, budget probabilities `[..., 4]`, depth logits `[..., 3]`."""
+        hidden = torch.relu(self.inlet(features))
+        hidden = hidden + torch.relu(self.residual(hidden))
+        # P(budget > k-th) falls with k because the thresholds rise.
+        above = torch.sigmoid(self.budget_head(hidden) - self.budget_thresholds.sort().values)
+        ones, zeros = torch.ones_like(above[..., :1]), torch.zeros_like(above[..., :1])
+        at_least, beyond = torch.cat([ones, above], dim=-1), torch.cat([above, zeros], dim=-1)
+        return self.worker_head(hidden), at_least - beyond, self.depth_head(hidden)
+
+
+class Router:
+    """The policy over the workers given, each by the texts that describe it (its prototypes)."""
+
+    def __init__(self, *, workers: Mapping[WorkerName, Sequence[str]], encoder: Encoder) -> None:
+        if not workers:
+            raise UsageError("a router needs at least one worker.")
+        self.workers = tuple(workers)
+        self._prototypes = {name: encoder.encode(list(texts)) for name, texts in workers.items()}
+        # A generator of its own: building a router must not move anyone else's random numbers.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.network = PolicyNetwork(len(self.workers)).eval()
+
+    def prior(self, features: Array) -> Array:
+        """`[W]` prior logits of a query's features `[398]`."""
+        logits = [
+            np.sort(self._prototypes[name] @ features[:EMBEDDING_SIZE])[-NEAREST_PROTOTYPES:].mean()
+            for name in self.workers
+        ]
+        return PRIOR_SCALE * np.array(logits, dtype=np.float32)
+
+    def probabilities(self, features: Array) -> dict[WorkerName, float]:
+        """The policy's probability of each worker, most probable first."""
+        return self._policy(features)[0]
+
+    def _policy(self, features: Array) -> tuple[dict[WorkerName, float], int, int]:
+        """Worker probabilities, most probable first, and the budget and depth that the heads would choose."""
+        with torch.inference_mode():
+            logits, budgets, depths = self.network(torch.from_numpy(features))
+            values = torch.softmax(logits + torch.from_numpy(self.prior(features)), dim=-1).tolist()
+        ranked = sorted(zip(self.workers, values, strict=True), key=lambda pair: -pair[1])
+        return dict(ranked), BUDGETS[int(budgets.argmax())], DEPTHS[int(depths.argmax())]
+
+    def route(
+        self,
+        features: Array,
+        *,
+        generator: np.random.Generator,
+        effort: Effort | None = None,
+        rollouts: int | None = None,
+        depth: int | None = None,
+        worker: WorkerName | None = None,
+    ) -> Route:
+        """Choose workers, rollouts and depth for a query's features `[398]`.
+
+        `rollouts` wins over `effort`, which wins over the budget head; `worker` is taken as it is. When the top
+        probability is at least 0.6 all rollouts go to one worker: the top one, or, with probability 0.03 each, one of
+        the others, so that every worker keeps a propensity. Below 0.6 the top three share them in proportion.
+        """
+        probabilities, usual_budget, usual_depth = self._policy(features)
+        budget = rollouts or (EFFORT_BUDGETS[effort] if effort else usual_budget)
+        limit = depth or usual_depth
+        if worker is not None:
+            if worker not in probabilities:
+                raise UsageError(f"unknown worker '{worker}'; there are: {', '.join(self.workers)}.")
+            return Route(
+                worker=worker,
+                probabilities=probabilities,
+                allocation={worker: budget},
+                propensities={name: float(name == worker) for name in self.workers},
+                rollouts=budget,
+                depth=limit,
+                sharing=False,
+            )
+        top = next(iter(probabilities))
+        sharers = min(SHARING_WORKERS, budget // MINIMUM_SHARE, len(self.workers))
+        sharing = probabilities[top] < SURE and sharers > 1
+        chosen, propensities = self._choose(list(probabilities), sharers if sharing else 1, generator)
+        return Route(
+            worker=chosen[0],
+            probabilities=probabilities,
+            allocation=share_out(budget, {name: probabilities[name] for name in chosen}),
+            propensities=propensities,
+            rollouts=budget,
+            depth=limit,
+            sharing=sharing,
+        )
+
+    def _choose(
+        self, ranked: list[WorkerName], places: int, generator: np.random.Generator
+    ) -> tuple[list[WorkerName], dict[WorkerName, float]]:
+        """The `places` best, the last of which is given up to each worker outside with probability 0.03."""
+        inside, outside = ranked[:places], ranked[places:]
+        propensities = dict.fromkeys(inside, 1.0) | dict.fromkeys(outside, MINIMUM_PROPENSITY)
+        propensities[inside[-1]] = 1.0 - MINIMUM_PROPENSITY * len(outside)
+        draw = int(generator.random() / MINIMUM_PROPENSITY)
+        if draw < len(outside):
+            inside[-1] = outside[draw]
+        return inside, propensities
+
+    def save(self, path: Path) -> None:
+        """Write the network beside `path` and rename it there. Raises `StorageError`."""
+        beside = path.with_suffix(".partial")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            metadata = {"workers": json.dumps(self.workers)}
+            save_file({key: value.contiguous() for key, value in self.network.state_dict().items()}, beside, metadata)
+            beside.replace(path)
+        except OSError as error:
+            raise StorageError(f"{path}: cannot write the router: {error}") from error
+
+    def load(self, path: Path) -> None:
+        """Take over a saved network. Workers that it did not know start from the prior; the others keep what they had.
+
+        Raises `StorageError` for a file that is not a router's.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                saved = json.loads((file.metadata() or {})["workers"])
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            rows = {name: index for index, name in enumerate(saved)}
+            state = self.network.state_dict()
+            for key, tensor in tensors.items():
+                if not key.startswith("worker_head"):
+                    state[key] = tensor
+                    continue
+                state[key] = torch.zeros_like(state[key])
+                for index, name in enumerate(self.workers):
+                    if name in rows:
+                        state[key][index] = tensor[rows[name]]
+            self.network.load_state_dict(state)
+        except Exception as error:
+            raise StorageError(f"{path}: not a saved router: {error}") from error
+
+
+def share_out(rollouts: int, weights: Mapping[WorkerName, float]) -> dict[WorkerName, int]:
+    """`rollouts` in proportion to `weights`, at least two each where there are enough (largest remainders)."""
+    floor = MINIMUM_SHARE if rollouts >= MINIMUM_SHARE * len(weights) else 0
+    spare = rollouts - floor * len(weights)
+    total = sum(weights.values())
+    exact = {name: spare * weight / total for name, weight in weights.items()}
+    shares = {name: floor + int(value) for name, value in exact.items()}
+    for name in sorted(exact, key=lambda name: int(exact[name]) - exact[name])[: rollouts - sum(shares.values())]:
+        shares[name] += 1
+    return {name: share for name, share in shares.items() if share}
+
+
+def _zero(linear: nn.Linear) -> nn.Linear:
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear

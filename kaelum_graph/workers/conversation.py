@@ -1,0 +1,66 @@
+"""How a worker's instructions join the caller's own conversation."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Sequence
+from typing import ClassVar
+
+from kaelum_graph.types import Message, Query
+from kaelum_graph.workers.base import Prompt, Worker
+
+
+def instructed(
+    query: Query,
+    instructions: str,
+    *,
+    demonstrations: Sequence[tuple[str, str]] = (),
+    request: str = "{query}",
+    reflection: str | None = None,
+) -> tuple[Message, ...]:
+    """The conversation with a worker's `instructions` in one system message, after the caller's own.
+
+    `demonstrations` are turns of a user and an assistant that show the form of a good answer; they stand before the
+    caller's own turns. `request` frames the last user turn; `reflection` is appended to it, since small models heed
+    what stands last.
+    """
+    # Many chat templates take one system message only, and that first.
+    system = [turn.content for turn in query.history if turn.role == "system"]
+    turns = [turn for turn in query.history if turn.role != "system"]
+    shown = [
+        Message(role, content)
+        for asked, answered in demonstrations
+        for role, content in (("user", request.replace("{query}", asked)), ("assistant", answered))
+    ]
+    last = request.replace("{query}", query.text)
+    if reflection:
+        last += f"\n\nEarlier attempts failed: {reflection.strip()}\nAvoid this mistake."
+    return (Message("system", "\n\n".join([*system, instructions])), *shown, *turns, Message("user", last))
+
+
+class InstructedWorker(Worker, ABC):
+    """A worker that asks with fixed texts around the query."""
+
+    instructions: ClassVar[str]
+    demonstrations: ClassVar[tuple[tuple[str, str], ...]] = ()
+    request: ClassVar[str] = "{query}"
+    """The last user turn; "{query}" stands for the query."""
+    opening: ClassVar[str] = ""
+    """The beginning of the model's turn."""
+    stop: ClassVar[tuple[str, ...]] = ()
+    max_tokens: ClassVar[int] = 512
+
+    def prompt(self, query: Query, *, reflection: str | None = None) -> Prompt:
+        """The caller's conversation, framed by this worker's texts."""
+        return Prompt(
+            messages=instructed(
+                query,
+                self.instructions,
+                demonstrations=self.demonstrations,
+                request=self.request,
+                reflection=reflection,
+            ),
+            partial_answer=self.opening,
+            stop=self.stop,
+            max_tokens=self.max_tokens,
+        )

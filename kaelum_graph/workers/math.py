@@ -1,0 +1,79 @@
+"""Mathematics by chain of thought, checked by recomputing, substituting and differentiating."""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar
+
+from kaelum_graph.answers import boxed, clean, final_answer, last_number
+from kaelum_graph.sandbox.base import Sandbox
+from kaelum_graph.types import Query, WorkerName
+from kaelum_graph.verifiers import QUERY_CHECKS
+from kaelum_graph.workers import register
+from kaelum_graph.workers.base import Conclusion
+from kaelum_graph.workers.conversation import InstructedWorker
+
+_VALUE_OF_NAME = re.compile(r"[A-Za-z]\w{0,2}\s*=\s*([-+−]?[\d.,/\\{}a-z]*\d[^=]*)")
+_WORKED_SUM = re.compile(r"[-+\d][^=a-zA-Z]*(?:=[^=a-zA-Z]*)*=\s*([-+−]?\d[\d.,/]*)")
+_NUMBER_WITH_UNIT = re.compile(r"([$€£]?)\s*([-+−]?\d[\d,]*(?:\.\d+)?)(?:\s+[A-Za-z][A-Za-z .-]*)?")
+_NO_UNIT = re.compile(
+    r"\b(?:do not|don't|without|no) (?:include |including |any |write )*units?\b|\bhow (?:many|much)\b"
+    r"|\b(?:only|just) (?:the|a) number\b",
+    re.IGNORECASE,
+)
+
+
+@register
+class Math(InstructedWorker):
+    """Chain of thought that ends in a boxed value."""
+
+    name: ClassVar[WorkerName] = WorkerName("math")
+    description: ClassVar[str] = (
+        "Solve a mathematics problem: arithmetic, algebra, equations, integrals and derivatives, percentages, "
+        "word problems about quantities and prices."
+    )
+    examples: ClassVar[tuple[str, ...]] = (
+        "What is 17% of 240?",
+        "Solve 4x - 7 = 21 for x.",
+        "A shop sells 12 pens for 9 dollars; what do 30 pens cost?",
+        "Find the derivative of x^3 + 2x.",
+        "What is 345 + 678 - 91?",
+        "How many apples are left if Ann buys 20 and eats 3 a day for 5 days?",
+    )
+    verifiers: ClassVar[tuple[str, ...]] = ("arithmetic", *QUERY_CHECKS)
+
+    instructions: ClassVar[str] = (
+        "Solve the problem in short lines, one calculation a line with its result. Write no code and no explanations. "
+        "Then give only the final answer in \\boxed{}.\n\n"
+        "Example\n"
+        "Problem: Tom has 3 boxes of 12 pens. He gives away a quarter of the pens and buys 5 more. How many has he?\n"
+        "Pens at first: 3 * 12 = 36\n"
+        "Given away: 36 / 4 = 9\n"
+        "Left: 36 - 9 = 27\n"
+        "With the new ones: 27 + 5 = 32\n"
+        "\\boxed{32}"
+    )
+    max_tokens: ClassVar[int] = 400
+
+    def conclude(self, query: Query, text: str, sandbox: Sandbox) -> Conclusion:
+        """The boxed value, else the labelled or concluding one, else the last number."""
+        found = boxed(text) or final_answer(text) or last_number(text)
+        answer = plain_value(query.text, clean(found)) if found is not None else ""
+        if not answer:
+            return Conclusion(answer=None, error="No final answer was given: end with \\boxed{answer}.")
+        return Conclusion(answer=answer)
+
+
+def plain_value(question: str, answer: str) -> str:
+    """`answer` as the value that was asked for: without "x =", the sum it was worked out from, or an unwanted unit."""
+    worked = _WORKED_SUM.fullmatch(answer)
+    if worked:
+        answer = worked[1]
+    named = _VALUE_OF_NAME.fullmatch(answer)
+    if named and not re.search(r"\bequation (?:of|for)\b|\bformula\b", question, re.IGNORECASE):
+        answer = named[1].strip()
+    if _NO_UNIT.search(question):
+        number = _NUMBER_WITH_UNIT.fullmatch(answer)
+        if number:
+            answer = number[2]
+    return answer

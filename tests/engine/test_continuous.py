@@ -1,0 +1,96 @@
+"""What only the continuous engine can get wrong: its manager's life, and rows that are not all its own."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+import torch
+
+from kaelum_graph.errors import ModelError
+from kaelum_graph.models.base import CancelToken, GenerationRequest, Sampling
+from kaelum_graph.models.continuous import ContinuousEngine, prefers_continuous
+from kaelum_graph.models.local import LocalPolicyModel
+from kaelum_graph.types import Message
+from tests.engine.test_architectures import build
+from tests.engine.tiny_models import DEVICE, byte_tokenizer, random_qwen2
+
+
+@pytest.fixture
+def model() -> Generator[LocalPolicyModel]:
+    with LocalPolicyModel(random_qwen2(), byte_tokenizer(), name="tiny", engine="continuous", max_batch=4) as local:
+        yield local
+
+
+def ask(text: str = "go", *, n: int = 1, **sampling: Any) -> GenerationRequest:
+    chosen: dict[str, Any] = {"temperature": 1.0, "seed": 1, "max_tokens": 10} | sampling
+    return GenerationRequest(messages=(Message("user", text),), n=n, sampling=Sampling(**chosen))
+
+
+def texts(model: LocalPolicyModel, request: GenerationRequest) -> list[str]:
+    generation = model.generate([request])[0]
+    assert generation.error is None
+    return [sample.text for sample in generation.samples]
+
+
+def engine_of(model: LocalPolicyModel) -> ContinuousEngine:
+    engine = model._engine
+    assert isinstance(engine, ContinuousEngine)
+    return engine
+
+
+def test_it_says_what_the_padded_engine_says() -> None:
+    request = ask("a question", n=3, max_tokens=60)
+    # Both are built before a manager starts: its thread seeds torch's global generator.
+    weights = [random_qwen2(), random_qwen2()]
+    said: list[list[str]] = []
+    for engine, raw in zip(("padded", "continuous"), weights, strict=True):
+        with LocalPolicyModel(raw, byte_tokenizer(), name="tiny", engine=engine) as local:  # type: ignore[arg-type]
+            said.append(texts(local, request))
+    assert said[0] == said[1]
+
+
+def test_a_greedy_request_does_not_end_the_managers_thread(model: LocalPolicyModel) -> None:
+    assert texts(model, ask(temperature=0.0))
+    assert texts(model, ask(temperature=0))
+    assert engine_of(model)._manager.is_running()
+
+
+def test_a_dead_manager_is_replaced(model: LocalPolicyModel) -> None:
+    expected = texts(model, ask())
+    dead = engine_of(model)._manager
+    dead.stop(block=True, hard_stop=True)
+    assert texts(model, ask()) == expected
+    assert engine_of(model)._manager is not dead
+
+
+def test_nothing_is_kept_of_what_has_ended(model: LocalPolicyModel) -> None:
+    cancelled = CancelToken()
+    cancelled.cancel()
+    model.generate([ask(n=6), ask(stop=("e", "a"), n=3), ask(max_tokens=1)])
+    model.generate([ask()], cancel=cancelled)
+    # One more round, so that the cancellations of the last one have been seen to.
+    texts(model, ask("again"))
+    engine = engine_of(model)
+    assert engine._live == {}
+    scheduler = engine._manager.batch_processor.scheduler
+    assert set(scheduler.active_requests) | set(scheduler.waiting_requests) <= {f"kaelum-{next(engine._numbers) - 1}"}
+
+
+def test_rows_of_nobody_are_ignored(model: LocalPolicyModel) -> None:
+    scores = torch.randn(3, 11)
+    best = engine_of(model).step(["unknown"], scores).argmax(-1)
+    assert best.tolist() == [0, 0, 0]
+
+
+def test_architectures_it_does_not_carry_are_refused() -> None:
+    with pytest.raises(ModelError, match="JambaForCausalLM"):
+        ContinuousEngine(build("jamba"), max_batch=4, context=256)
+
+
+@pytest.mark.skipif(DEVICE != "cpu", reason="the choice on a CPU")
+def test_a_cpu_prefers_the_padded_engine() -> None:
+    assert not prefers_continuous(random_qwen2())
+    with LocalPolicyModel(random_qwen2(), byte_tokenizer(), name="tiny") as local:
+        assert local.engine_name == "padded"

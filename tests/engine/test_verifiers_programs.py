@@ -1,0 +1,172 @@
+"""Programs run on the query's own examples, in the real sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from kaelum_graph.errors import SandboxError
+from kaelum_graph.evidence import Evidence, Tier
+from kaelum_graph.sandbox import REQUIRED, ProcessSandbox, probe
+from kaelum_graph.sandbox.base import Limits, ProgramResult, Sandbox
+from kaelum_graph.types import Candidate, Query, RolloutId, WorkerName
+from kaelum_graph.verifiers import check_safely, verifier
+from kaelum_graph.verifiers.programs import CallExample, InputExample, call_examples, input_examples
+
+
+def _refusal() -> str | None:
+    try:
+        return probe().lacks(REQUIRED)
+    except SandboxError as error:
+        return str(error)
+
+
+REFUSAL = _refusal()
+isolated = pytest.mark.skipif(REFUSAL is not None, reason=str(REFUSAL))
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    box = ProcessSandbox()
+    yield box
+    box.close()
+
+
+class NoIsolation(Sandbox):
+    def run(self, program: str, *, stdin: str = "", limits: Limits | None = None) -> ProgramResult:
+        raise SandboxError("this machine has no isolation")
+
+
+def check(
+    question: str, program: str | None, sandbox: Sandbox, *, observation: str | None = None, error: str | None = None
+) -> Evidence:
+    candidate = Candidate(
+        rollout_id=RolloutId(0), worker=WorkerName("code"), text="", answer="x", program=program,
+        observation=observation, error=error,
+    )  # fmt: skip
+    return check_safely(verifier("program"), Query(text=question), candidate, sandbox)
+
+
+DOUBLE = "def double(x):\n    return 2 * x\n"
+
+
+@pytest.mark.parametrize(
+    ("question", "examples"),
+    [
+        ("Write double.\nassert double(2) == 4\nassert double(0) == 0", [("double(2)", 4), ("double(0)", 0)]),
+        ("Write double so that double(2) = 4 and double(3) -> 6.", [("double(2)", 4), ("double(3)", 6)]),
+        ("`double(2)` should return `4`.", [("double(2)", 4)]),
+        (">>> double(2)\n4\n>>> double(-1)\n-2", [("double(2)", 4), ("double(-1)", -2)]),
+        ("print(double([1])) # [1, 1]\ndouble([1]) returns [1, 1]", [("double([1])", [1, 1])]),
+        ("assert not double(0)", [("bool(not double(0))", True)]),
+        ("assert abs(double(0.1) - 0.2) < 1e-9", [("bool(abs(double(0.1) - 0.2) < 1e-09)", True)]),
+        ("Input: x = 3\nOutput: 6", [("double(3)", 6)]),
+        ("Write a function double(x). It is quick.", []),
+        ("assert triple(2) == 6", []),
+        ("Then def double(x): ...", []),
+    ],
+)
+def test_call_examples(question: str, examples: list[tuple[str, object]]) -> None:
+    assert call_examples(question, DOUBLE) == [CallExample(expression=call, expected=value) for call, value in examples]
+
+
+def test_input_examples() -> None:
+    question = "Add two numbers.\n\nInput:\n1 2\nOutput:\n3\n\nSample Input: 4 5\nSample Output: 9\n"
+    assert input_examples(question) == [InputExample(stdin="1 2", stdout="3"), InputExample(stdin="4 5", stdout="9")]
+    assert input_examples("Input: a list of numbers\nOutput: the sum") == []
+
+
+@isolated
+def test_examples_that_hold_are_an_anchored_pass(sandbox: Sandbox) -> None:
+    found = check("Write double.\nassert double(2) == 4\nassert double('a') == 'aa'", DOUBLE, sandbox)
+    assert (found.tier, found.outcome) == (Tier.EXECUTION, "pass")
+    assert found.reason == "2 of 2 of the query's examples hold"
+
+
+@isolated
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("def double(x):\n    return x + 2 if x else 1\n", "double(0) gave 1, not 0"),
+        ("def double(x):\n    return x.y\n", "raised AttributeError"),
+        ("import sys\ndef double(x): return 4\nsys.exit(0)\n", "double(0) gave 4, not 0"),
+        ("import os\ndef double(x): return 2 * x\nos._exit(0)\n", "failed"),
+        ("def double(x:\n", "SyntaxError"),
+        ("def double(x):\n    return str(2 * x)\n", "gave '4', not 4"),
+    ],
+)
+def test_a_broken_example_is_an_anchored_fail(program: str, reason: str, sandbox: Sandbox) -> None:
+    found = check("assert double(2) == 4\nassert double(0) == 0", program, sandbox)
+    assert (found.tier, found.outcome) == (Tier.EXECUTION, "fail")
+    assert reason in found.reason
+
+
+@isolated
+def test_a_forged_report_is_not_believed(sandbox: Sandbox) -> None:
+    forged = (
+        "import os, sys\n"
+        "def double(x): return 0\n"
+        "for mark in ('', 'x' * 32, '0' * 32):\n"
+        '    print(mark + \'[{"value": "4"}]\')\n'
+        "sys.stdout.flush()\n"
+        "os._exit(0)\n"
+    )
+    assert check("assert double(2) == 4", forged, sandbox).outcome == "fail"
+    chatty = "print('[{}]')\n" + DOUBLE
+    assert check("assert double(2) == 4", chatty, sandbox).outcome == "pass"
+
+
+@isolated
+def test_floats_and_containers_compare_by_value(sandbox: Sandbox) -> None:
+    question = "f(1) = 0.333333\nf(2) = [1, 2.5]\nf(3) = {'a': 1}\nf(4) = (1, 2)"
+    program = "def f(n):\n    return [None, 1/3, [1.0, 2.5], {'a': 1}, [1, 2]][n]\n"
+    assert check(question, program, sandbox).outcome == "pass"
+
+
+@isolated
+def test_a_program_that_reads_input(sandbox: Sandbox) -> None:
+    question = "Add two numbers.\n\nInput: 1 2\nOutput: 3\n\nInput: 10 20\nOutput: 30\n"
+    good = "a, b = map(int, input().split())\nprint(a + b)"
+    bad = "a, b = map(int, input().split())\nprint(a * b)"
+    assert check(question, good, sandbox).outcome == "pass"
+    found = check(question, bad, sandbox)
+    assert (found.tier, found.outcome) == (Tier.EXECUTION, "fail")
+    assert "it printed 2, not 3" in found.reason
+
+
+def test_without_examples_a_program_that_runs_proves_nothing() -> None:
+    assert check("Write something", DOUBLE, NoIsolation(), observation="4").outcome == "unscored"
+    assert check("Write something", None, NoIsolation()).outcome == "unscored"
+
+
+def test_a_crash_and_an_empty_output_are_fails_but_no_anchors() -> None:
+    crashed = check("Write something", "1/0", NoIsolation(), error="line 1: ZeroDivisionError: division by zero")
+    assert (crashed.tier, crashed.outcome) == (Tier.CROSS_CHANNEL, "fail")
+    assert "ZeroDivisionError" in crashed.reason
+    silent = check("Write something", "x = 1", NoIsolation(), observation="\n")
+    assert (silent.tier, silent.outcome) == (Tier.CROSS_CHANNEL, "fail")
+
+
+def test_without_isolation_there_is_no_vote() -> None:
+    found = check("assert double(2) == 4", DOUBLE, NoIsolation())
+    assert (found.outcome, found.reason) == ("unscored", "SandboxError: this machine has no isolation")
+
+
+@pytest.mark.parametrize(
+    ("text", "observation", "outcome"),
+    [
+        ("```python\nprint(42)\n```\nAnswer: 42", "42\n", "pass"),
+        ("```python\nprint(42)\n```\nThe answer is **42.0**.", "The result is: 42\n", "pass"),
+        ("```python\nprint(42)\n```\nAnswer: 41", "42\n", "fail"),
+        ("```python\nprint(42)\n```", "42\n", "unscored"),
+        ("Answer: 42", None, "unscored"),
+    ],
+)
+def test_agreement_of_a_program_and_its_text(text: str, observation: str | None, outcome: str) -> None:
+    candidate = Candidate(
+        rollout_id=RolloutId(0), worker=WorkerName("code"), text=text, answer="42", program="print(42)",
+        observation=observation,
+    )  # fmt: skip
+    found = verifier("agreement").check(Query(text="?"), candidate, NoIsolation())
+    assert (found.tier, found.outcome) == (Tier.CROSS_CHANNEL, outcome)
