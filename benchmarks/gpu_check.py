@@ -3,17 +3,15 @@
     python benchmarks/gpu_check.py --weights FOLDER
 
 `FOLDER` is a model as `save_pretrained` writes it, or holds a GGUF file, whole or in pieces (`NAME.gguf.part0`, … or
-`part00.bin`, …) that are joined in numeric order; `--weights FILE.gguf` names the file itself. `--sha256` checks the
-joined file before it is used.
+`part00.bin`, …) that are joined in numeric order; `--weights FILE.gguf` names the file itself. A GGUF file is checked
+against `--sha256`, or else against the catalogue of known files.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib.util
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -21,49 +19,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from kaelum_graph.errors import KaelumError  # noqa: E402
+from kaelum_graph.models.catalogue import MODELS  # noqa: E402
+from kaelum_graph.models.conversion import convert_gguf  # noqa: E402
+from kaelum_graph.models.parts import checked_sha256, join_parts, part_number  # noqa: E402
+
 TESTS = (
     "test_sampling.py",
     "test_detokenizer.py",
+    "test_running_sample.py",
     "test_local_model.py",
     "test_padded.py",
     "test_continuous.py",
     "test_architectures.py",
 )
-PIECE = re.compile(r"(?:\.part-?|part)(\d+)(?:\.bin)?$")
 
 
 class CheckError(Exception):
     """Why the check cannot be made, in one line."""
-
-
-def pieces_in(folder: Path) -> list[Path]:
-    """The pieces of a file in numeric order; none where there are none. Raises `CheckError` where one is missing."""
-    numbered = {int(match[1]): path for path in folder.iterdir() if (match := PIECE.search(path.name))}
-    if not numbered:
-        return []
-    first = min(numbered)
-    missing = [number for number in range(first, max(numbered) + 1) if number not in numbered]
-    if first > 1 or missing:
-        raise CheckError(f"{folder}: piece {missing[0] if missing else 0} is missing")
-    return [numbered[number] for number in sorted(numbered)]
-
-
-def join_pieces(pieces: Sequence[Path], target: Path) -> str:
-    """Write the pieces to `target`, one after another; the SHA-256 of the whole."""
-    digest = hashlib.sha256()
-    with target.open("wb") as out:
-        for piece in pieces:
-            with piece.open("rb") as source:
-                while block := source.read(1 << 20):
-                    out.write(block)
-                    digest.update(block)
-    return digest.hexdigest()
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file."""
-    with path.open("rb") as source:
-        return hashlib.file_digest(source, "sha256").hexdigest()
 
 
 def model_folder(weights: Path, *, sha256: str | None, scratch: Path) -> Path:
@@ -72,43 +47,30 @@ def model_folder(weights: Path, *, sha256: str | None, scratch: Path) -> Path:
         raise CheckError(f"{weights} does not exist")
     if weights.is_dir() and (weights / "config.json").is_file():
         return weights
-    gguf, digest = weights, None
-    if weights.is_dir():
-        whole = sorted(weights.glob("*.gguf"))
-        if whole:
-            gguf = whole[0]
-        elif pieces := pieces_in(weights):
-            gguf = scratch / "joined.gguf"
-            digest = join_pieces(pieces, gguf)
-        else:
-            raise CheckError(f"{weights} holds neither a model (config.json), a GGUF file nor its pieces")
-    if sha256 is not None and (digest := digest or sha256_of(gguf)) != sha256.lower():
+    gguf = gguf_file(weights, scratch)
+    digest = checked_sha256(gguf)
+    known = {entry.sha256: entry.name for entry in MODELS.values() if entry.sha256}
+    if sha256 is not None and digest != sha256.lower():
         raise CheckError(f"{gguf.name} has SHA-256 {digest}; expected {sha256.lower()}")
-    return dequantised(gguf, scratch / "model")
-
-
-def dequantised(gguf: Path, folder: Path) -> Path:
-    """`folder`, with the weights of `gguf` in bfloat16 and its tokenizer."""
+    print(f"weights: SHA-256 {digest}, {known.get(digest, 'not in the catalogue')}", flush=True)
     if importlib.util.find_spec("gguf") is None:
         raise CheckError("the weights are a GGUF file; reading one needs the gguf package")
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    sys.path.insert(0, str(ROOT))
-    from kaelum_graph.models.local import quiet_loading
-
-    source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
-    try:
-        with quiet_loading():
-            tokenizer = AutoTokenizer.from_pretrained(**source)
-            model = AutoModelForCausalLM.from_pretrained(
-                **source, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
-            )
-            model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
-    except Exception as error:
-        raise CheckError(f"{gguf.name} cannot be read: {str(error).splitlines()[0]}") from error
+    folder = scratch / "model"
+    folder.mkdir()
+    convert_gguf(gguf, folder)
     return folder
+
+
+def gguf_file(weights: Path, scratch: Path) -> Path:
+    """The GGUF file that `weights` is or holds; joined into `scratch` where it is in pieces."""
+    if weights.is_file():
+        return weights
+    if whole := sorted(weights.glob("*.gguf")):
+        return whole[0]
+    pieces = [path for path in weights.iterdir() if part_number(path.name) is not None]
+    if not pieces:
+        raise CheckError(f"{weights} holds neither a model (config.json), a GGUF file nor its pieces")
+    return join_parts(pieces, scratch / "joined.gguf")
 
 
 def require_cuda() -> str:
@@ -150,13 +112,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--batches", default="1,32,128", help="sequences at once (default 1,32,128)")
     parser.add_argument("--tokens", type=int, default=128, help="new tokens a sequence (default 128)")
     options = parser.parse_args(arguments)
+    # The conversion runs in a process of its own, which must find this package too.
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     try:
         print(f"GPU: {require_cuda()}", flush=True)
         with tempfile.TemporaryDirectory() as scratch:
             folder = model_folder(options.weights, sha256=options.sha256, scratch=Path(scratch))
             tests = run_tests()
             table = run_throughput(folder, options.batches, options.tokens)
-    except CheckError as error:
+    except (CheckError, KaelumError) as error:
         print(f"gpu-check: {error}", file=sys.stderr)
         return 2
     return tests or table

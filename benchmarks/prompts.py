@@ -80,8 +80,8 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
             "# True means: tells the truth\nfor ann, bob in product([True, False], repeat=2):\n"
             "    ann_says = not bob\n    bob_says = (not ann) or (not bob)\n"
             "    if ann == ann_says and bob == bob_says:\n"
-            "        print(f\"Ann is {'a truth-teller' if ann else 'a liar'}, Bob is {'a truth-teller' if bob else 'a liar'}\")"
-            "\n        break\n```",
+            "        kind = {True: 'a truth-teller', False: 'a liar'}\n"
+            "        print(f'Ann is {kind[ann]}, Bob is {kind[bob]}')\n        break\n```",
             "opening": "```python\n",
             "stop": ("\n```",),
         },
@@ -115,13 +115,13 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "analysis": {
         "analyst": {
-            "instructions": "You are an analyst. Break the question down into its main points, treat each in a sentence "
-            "or two with the reason for it, weigh them, and end with a line that begins with 'Conclusion:'."
+            "instructions": "You are an analyst. Break the question down into its main points, treat each in a "
+            "sentence or two with the reason for it, weigh them, and end with a line that begins with 'Conclusion:'."
         },
         "options": {
-            "instructions": "You are an analyst. Go through the material point by point, one short line each, with the "
-            "numbers worked out. Then compare, and end with one line that begins with 'Conclusion:' and names the answer "
-            "first."
+            "instructions": "You are an analyst. Go through the material point by point, one short line each, with "
+            "the numbers worked out. Then compare, and end with one line that begins with 'Conclusion:' and names the "
+            "answer first."
         },
     },
 }

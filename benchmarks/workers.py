@@ -216,8 +216,8 @@ def table(rows: Sequence[Row]) -> str:
     for row in rows:
         lines.append(
             f"| {row.job.worker} | {row.job.family} | {row.job.prompt} | {row.tasks} × {row.samples} | "
-            f"{row.read:.0%} | {row.one:.0%} ({row.low:.0%}–{row.high:.0%}) | {row.majority:.0%} | {row.any:.0%} | {row.tokens:.0f} | "
-            f"{row.cut:.0%} | {row.lost} |"
+            f"{row.read:.0%} | {row.one:.0%} ({row.low:.0%}–{row.high:.0%}) | {row.majority:.0%} | "
+            f"{row.any:.0%} | {row.tokens:.0f} | {row.cut:.0%} | {row.lost} |"
         )
     return "\n".join(lines)
 

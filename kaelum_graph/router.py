@@ -115,9 +115,10 @@ class Router:
         """Worker probabilities, most probable first, and the budget and depth that the heads would choose."""
         with torch.inference_mode():
             logits, budgets, depths = self.network(torch.from_numpy(features))
-            values = torch.softmax(logits + torch.from_numpy(self.prior(features)), dim=-1).tolist()
-        ranked = sorted(zip(self.workers, values, strict=True), key=lambda pair: -pair[1])
-        return dict(ranked), BUDGETS[int(budgets.argmax())], DEPTHS[int(depths.argmax())]
+            values: list[float] = torch.softmax(logits + torch.from_numpy(self.prior(features)), dim=-1).tolist()
+        found = dict(zip(self.workers, values, strict=True))
+        ranked = {name: found[name] for name in sorted(found, key=lambda name: -found[name])}
+        return ranked, BUDGETS[int(budgets.argmax())], DEPTHS[int(depths.argmax())]
 
     def route(
         self,

@@ -47,7 +47,7 @@ def conversation(messages: list[AnyMessage]) -> tuple[str, tuple[Message, ...]]:
 def forward(event: Event) -> Event:
     """Pass a progress event on to the host's custom stream, where there is one."""
     if isinstance(event, Progress):
-        with suppress(RuntimeError):  # called outside of any graph: nobody listens
+        with suppress(RuntimeError, KeyError):  # called outside of any graph: nobody listens
             get_stream_writer()({PROGRESS_KEY: {"stage": event.stage, **event.data}})
     return event
 

@@ -131,7 +131,7 @@ class AnswerCache:
         if not episode_ids:
             return
         ids = [self._ids.pop(episode_id) for episode_id in episode_ids]
-        self._index.remove_ids(np.array(ids))
+        self._index.remove_ids(np.array(ids))  # pyright: ignore[reportArgumentType]
         for identifier in ids:
             entry = self._entries.pop(identifier)
             key = (entry.scope, _key(entry.query))

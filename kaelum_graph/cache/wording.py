@@ -1,13 +1,10 @@
 """Which differences of wording leave a question the same. Whatever is not written here counts as a difference.
 
 The tables are data for `reading`: contractions are undone first, then phrases are rewritten, then words. In a phrase
-`a|b` stands for either word, a leading `^` ties it to the beginning of a sentence, and `$` to the end; `…` in a frame
-stands for whatever is between. Words in capitals are made here and occur in no text.
+`a|b` stands for either word, and copies the one found where the right side repeats it; `#` is any number; a leading `^`
+ties the phrase to the beginning, a closing `$` to the end; `…` in a frame is whatever stands between. Words in capitals
+are made here: they occur in no text.
 """
-
-from __future__ import annotations
-
-Pattern = tuple[frozenset[str], ...]
 
 CONTRACTIONS = {
     "cannot": "can not", "can't": "can not", "won't": "will not", "shan't": "shall not", "i'm": "i am",
@@ -64,9 +61,13 @@ kindly =
 ^ what are some|good tips|ways|ideas|examples = what are tips|ways|ideas|examples
 WRITE some good tips|ways|ideas|examples = what are tips|ways|ideas|examples
 WRITE some tips|advice|ideas|reasons|examples = what are tips|advice|ideas|reasons|examples
-^ calculate|compute|find the|# = what is the|#
+^ calculate|compute|find the = what is the
+^ calculate|compute|find # = what is #
 ^ what is the value of # = what is #
 ^ list|name the = LIST the
+^ explain|describe|tell|show|teach HOWTO = HOWTO
+^ explain|describe|tell|show|teach me|us HOWTO = HOWTO
+^ explain|describe to me HOWTO = HOWTO
 how do|can|should|could|would|might i|one|we|someone|somebody = HOWTO
 how do|can|should|could|would you = HOWTO
 how does one|someone|somebody = HOWTO
@@ -154,8 +155,6 @@ pros and cons = advantages and disadvantages
 benefits and drawbacks = advantages and disadvantages
 advantages and drawbacks = advantages and disadvantages
 capital city = capital
-where is|are # located = where is #
-located in =  in
 is there = is
 are there = are
 was there = was
@@ -163,10 +162,8 @@ were there = were
 a prime number = prime
 poem|story|essay|song|haiku|limerick|article|joke|paragraph on = poem|story|essay|song|haiku|limerick|article|joke|paragraph about
 gives|get rid of = remove
-come|came|comes down = fall|fell|falls
 per cent = percent
 square root of = SQRT
-make up = invent
 """.strip("\n")
 
 _FRAMES = """
@@ -206,7 +203,6 @@ error mistake
 errors mistakes
 assist help
 approximately roughly
-about regarding concerning
 versus vs
 what which
 who whom
@@ -226,21 +222,14 @@ fridge refrigerator
 sofa couch
 mobile cellphone
 holiday vacation
-autumn fall_season
 country nation
 frequently often
 infant baby
 km kilometre kilometres kilometer kilometers
 cm centimetre centimetres centimeter centimeters
 mm millimetre millimetres millimeter millimeters
-m_ metre metres meter meters
 mi mile miles
-ft_ foot feet
 kg kilogram kilograms kilogramme kilogrammes kilo kilos
-gram_ gram grams gramme grammes
-litre_ litre litres liter liters
-hour_ hour hours hr hrs
-minute_ minute minutes
 % percent
 color colour
 colors colours
@@ -332,7 +321,9 @@ FUNCTION_WORDS = frozenset(
     "until against and or but if than then that this these those it its i you he she we they me him her us them my your "
     "his our their who whom whose what which when where why how not no nor so there".split()
 )
-PRONOUNS = frozenset("i you he she it we they one people someone the a an this that these those my your his her our".split())
+PRONOUNS = frozenset(
+    "i you he she it we they one people someone the a an this that these those my your his her our".split()
+)
 
 CASE_MATTERS = frozenset(
     "us it who polish turkey china apple may march august june april job nice reading mobile amazon java rust go swift "
@@ -343,29 +334,13 @@ CASE_MATTERS = frozenset(
 )
 """Words that are another thing in capitals: a text typed without any capitals does not stand for them."""
 
+NOT_SUPERLATIVE = frozenset(
+    "forest interest request protest contest harvest guest modest honest arrest invest suggest chest crest digest "
+    "manifest midwest earnest tempest priest everest budapest bucharest conquest inquest quest west east rest test".split()
+)
 
-def _pattern(text: str) -> Pattern:
-    return tuple(frozenset(part.split("|")) for part in text.split())
-
-
-class Phrase:
-    """A rewriting of some words. A part with as many alternatives as one in the pattern copies the word found there."""
-
-    def __init__(self, line: str) -> None:
-        left, _, right = line.partition("=")
-        words = left.split()
-        self.first = words[0] == "^"
-        self.last = words[-1] == "$"
-        self.parts = [word.split("|") for word in words if word not in ("^", "$")]
-        self.result = [word.split("|") for word in right.split()]
-
-    def rewritten(self, found: list[str]) -> list[str]:
-        """What stands in place of `found`, the words matched."""
-        replaced: list[str] = []
-        for part in self.result:
-            if len(part) == 1:
-                replaced.append(part[0])
-            else:
-                position = next(index for index, choices in enumerate(self.parts) if choices == part)
-                replaced.append(found[position])
-        return replaced
+PHRASES: tuple[str, ...] = tuple(_PHRASES.splitlines())
+FRAMES: tuple[str, ...] = tuple(_FRAMES.splitlines())
+SAME_WORD = {other: group.split()[0] for group in _SAME_WORDS.splitlines() for other in group.split()[1:]}
+ANTONYM_PAIRS = frozenset(frozenset(pair.split()) for pair in _ANTONYMS.split(";"))
+NEGATIVE_PREFIXES = ("un", "in", "im", "ir", "il", "dis", "non", "de", "anti")

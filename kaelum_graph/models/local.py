@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import time
 import warnings
@@ -91,12 +92,13 @@ class LocalPolicyModel(PolicyModel):
             if offload == "disk" and offload_folder is None:
                 raise UsageError("offload='disk' needs an offload_folder to write to")
             options |= {"device_map": "auto", "max_memory": max_memory, "offload_folder": offload_folder}
-        elif chosen.type != "cpu":
+        elif chosen.type != "cpu" and importlib.util.find_spec("accelerate") is not None:
+            # Straight onto the device, without a whole copy in memory first.
             options["device_map"] = {"": str(chosen)}
         try:
             with quiet_loading():
                 tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-                model = AutoModelForCausalLM.from_pretrained(folder, **options)
+                model: Any = AutoModelForCausalLM.from_pretrained(folder, **options)
         except KaelumError:
             raise
         except Exception as error:
@@ -104,6 +106,8 @@ class LocalPolicyModel(PolicyModel):
             raise WeightsError(f"Cannot load a model from {folder}: {reason}") from error
         if offload == "none" and chosen.type == "cpu":
             pack_linear_layers(model)
+        elif offload == "none":
+            model.to(chosen)
         return cls(model, tokenizer, name=name, engine=engine, max_batch=max_batch)
 
     @property

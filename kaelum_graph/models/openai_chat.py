@@ -16,7 +16,7 @@ from kaelum_graph.models.continuation import PROBE_MAX_TOKENS, PROBE_MESSAGES, p
 from kaelum_graph.models.feature_detection import ContinuationMode, ServerFeatures
 from kaelum_graph.models.openai_discovery import Discovery, ListedModel
 from kaelum_graph.models.openai_request import CONTINUATION_FLAGS, request_body, sent_parameters
-from kaelum_graph.models.openai_wire import Event, WrongShape, read_answer
+from kaelum_graph.models.openai_wire import Event, Usage, WrongShape, read_answer
 from kaelum_graph.models.remote_call import Call, Outcome
 from kaelum_graph.models.remote_sample import RemoteSample, estimate_prompt_tokens
 from kaelum_graph.models.request_check import check_request
@@ -140,7 +140,7 @@ class ChatEndpoint:
     async def _read(self, body: Json, outcome: Outcome, indexes: Sequence[int], call: Call) -> None:
         """Feed the answer to the samples. Whatever ended early is cut off at the server by closing the connection."""
         samples = [outcome.samples[index] for index in indexes]
-        usage: Json = {}
+        usage = Usage()
         ended, finished, stalled = 0, False, False
         try:
             async with (
@@ -163,7 +163,8 @@ class ChatEndpoint:
                     call.reached = True
                     await self._check_model(event)
                     ended += self._take(event, outcome, indexes)
-                    usage, finished = event.usage or usage, event.done
+                    usage.take(event)
+                    finished = event.done
                     if ended == len(samples):
                         pause = LINGER_SECONDS
                     elif any(sample.raw_chars for sample in samples):
@@ -193,7 +194,7 @@ class ChatEndpoint:
             outcome.emit(index, fresh)
         return ended
 
-    def _conclude(self, outcome: Outcome, indexes: Sequence[int], usage: Json, *, finished: bool) -> None:
+    def _conclude(self, outcome: Outcome, indexes: Sequence[int], usage: Usage, *, finished: bool) -> None:
         """Judge what the stream left behind. Raises where it broke off, or held nothing."""
         samples = [outcome.samples[index] for index in indexes]
         if not any(sample.begun for sample in samples):
@@ -203,8 +204,8 @@ class ChatEndpoint:
                 if not finished:
                     raise ConnectionResetError("the stream ended before the answer did")
                 outcome.emit(index, sample.end(None))
-        outcome.claimed_prompt_tokens = usage.get("prompt_tokens", outcome.claimed_prompt_tokens)
-        _share_usage(samples, usage.get("completion_tokens"))
+        outcome.claimed_prompt_tokens = usage.prompt_tokens or outcome.claimed_prompt_tokens
+        _share_usage(samples, usage.completion_tokens)
         self._learn_logprobs(outcome, samples)
 
     def _learn_logprobs(self, outcome: Outcome, samples: Sequence[RemoteSample]) -> None:
@@ -292,9 +293,10 @@ class ChatEndpoint:
 
 
 def _share_usage(samples: Sequence[RemoteSample], completion_tokens: object) -> None:
-    """Split the count of a whole answer over its samples, by their length."""
+    """Split the count of a whole answer over its samples, by their tokens where these are listed, else by length."""
     if not isinstance(completion_tokens, int) or isinstance(completion_tokens, bool):
         return
-    total = sum(sample.raw_chars for sample in samples)
-    for sample in samples:
-        sample.claimed_tokens = completion_tokens * (sample.raw_chars / total if total else 1 / len(samples))
+    listed = all(sample.listed_tokens for sample in samples)
+    sizes = [sample.listed_tokens if listed else sample.raw_chars for sample in samples]
+    for sample, size in zip(samples, sizes, strict=True):
+        sample.claimed_tokens = completion_tokens * (size / sum(sizes) if any(sizes) else 1 / len(samples))

@@ -99,6 +99,25 @@ class Event:
     done: bool = False
 
 
+class Usage:
+    """Token counts of one answer, as the server claims them."""
+
+    def __init__(self) -> None:
+        self.prompt_tokens: object = None
+        self.completion_tokens: object = None
+        self._summed = False
+
+    def take(self, event: Event) -> None:
+        """Read an event's counts. Beside text they grow; on their own, llama.cpp sends one for each choice."""
+        if not event.usage:
+            return
+        told, alone = event.usage.get("completion_tokens"), not event.pieces
+        self.prompt_tokens = event.usage.get("prompt_tokens", self.prompt_tokens)
+        if alone and self._summed and isinstance(told, int) and isinstance(self.completion_tokens, int):
+            told += self.completion_tokens
+        self.completion_tokens, self._summed = told, alone
+
+
 async def read_answer(chunks: AsyncIterator[bytes]) -> AsyncGenerator[Event]:
     """The events of a streamed answer, or the one event of a server that does not stream.
 

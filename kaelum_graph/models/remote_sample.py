@@ -78,9 +78,9 @@ class RemoteSample:
         return self._raw_chars > 0
 
     @property
-    def listed_tokens(self) -> bool:
-        """True once the server listed a token with its log-probability."""
-        return bool(self._tokens)
+    def listed_tokens(self) -> int:
+        """Tokens that the server listed with their log-probabilities."""
+        return len(self._tokens)
 
     @property
     def raw_chars(self) -> int:
@@ -151,8 +151,8 @@ class RemoteSample:
     def _completion_tokens(self, text: str) -> int:
         """The server's count where it can be true, else the tokens it listed, else an estimate."""
         chars = self._raw_chars + self._reasoning_chars
-        claimed = self.claimed_tokens
-        if claimed is not None and chars / MAX_CHARS_PER_TOKEN <= claimed <= self._max_tokens + 8:
+        claimed, least = self.claimed_tokens, max(chars / MAX_CHARS_PER_TOKEN, len(self._tokens) - 1)
+        if claimed is not None and least <= claimed <= self._max_tokens + 8:
             return max(round(claimed), 1 if text else 0)
         if self._tokens and not self._reasoning_chars:
             return min(len(self._tokens), self._max_tokens)

@@ -29,7 +29,8 @@ _COUNTS = {word: number for number, word in enumerate(_COUNT_WORDS)}
 _NUMBER = rf"(\d{{1,5}}|{'|'.join(_COUNTS)})"
 _UNIT = r"(words?|sentences?|lines?|paragraphs?|characters?|bullet points?|bullets?|items?|points?|stanzas?|verses?)"
 _EXACTLY = re.compile(
-    r"\b(?:exactly|precisely|consists? of|(?:write|give|list|provide|compose|in|of|with|must have|should have|using)(?:\s+me)?"
+    r"\b(?:exactly|precisely|consists? of|(?:write|give|list|provide|compose|in|of|with|must have|should have|using)"
+    r"(?:\s+me)?"
     rf"(?:\s+exactly)?)\s+{_NUMBER}[- ](?:\w+ )?{_UNIT}\b",
     re.IGNORECASE,
 )
@@ -49,6 +50,12 @@ _BETWEEN = re.compile(
 )
 _ADJECTIVE = re.compile(
     rf"\b(?:a|one)\s+{_NUMBER}[- ](word|sentence|line|paragraph|stanza)\b(?![- ]long\b)", re.IGNORECASE
+)
+
+_NO_DEMAND = re.compile(
+    r"\b(?:about|around|approximately|roughly|first|last|these|following|each|per|every)\b[^.\n]{0,20}$"
+    r"|\b(?:how many|how much|what|which|if)\b[^.?\n]*$",
+    re.IGNORECASE,
 )
 
 _QUOTED = r"[\"“']([^\"”']{1,80})[\"”']"
@@ -77,7 +84,8 @@ _ACROSTIC = re.compile(
     rf"\bacrostic\b[^.\n\"“']*?(?:{_QUOTED}|\b(?:for|of|spelling|spells|word)\s+(?:the\s+word\s+)?([A-Z][A-Za-z]{{2,14}})\b)"
 )
 _JSON_KEYS = re.compile(
-    r"\bwith\s+(?:exactly\s+)?(?:the\s+|these\s+)?(?:following\s+|two\s+|three\s+)?keys?\s*:?\s*((?:[\"“'`][\w -]+[\"”'`](?:\s*(?:,|and|, and)\s*)?)+)",
+    r"\bwith\s+(?:exactly\s+)?(?:the\s+|these\s+)?(?:following\s+|two\s+|three\s+)?keys?\s*:?\s*"
+    r"((?:[\"“'`][\w -]+[\"”'`](?:\s*(?:,|and|, and)\s*)?)+)",
     re.IGNORECASE,
 )
 
@@ -145,12 +153,8 @@ def _lengths(text: str) -> list[Demand]:
         strict = bool(re.match(r"more than|over", match.group(), re.IGNORECASE))
         add(match, match[2], _number(match[1]) + strict, None)
     for match in (*_EXACTLY.finditer(text), *_ADJECTIVE.finditer(text)):
-        # "about", "around" and "approximately 50 words" ask for no exact count.
-        if not re.search(
-            r"\b(?:about|around|approximately|roughly|first|last|these|following|each|per|every)\b[^.\n]{0,20}$",
-            text[: match.end(1)],
-            re.IGNORECASE,
-        ):
+        # "about 50 words" asks for no exact count, "how many words are in 4 lines" for no length at all.
+        if not _NO_DEMAND.search(text[: match.end(1)]):
             add(match, match[2], _number(match[1]), _number(match[1]))
     return found
 
@@ -311,7 +315,9 @@ _ONE_WORD = re.compile(
     r"(?:a single|one|a one)[- ]word\b",
     re.IGNORECASE,
 )
-_CLOCK = re.compile(r"\b(?:answer|format|respond|reply|result)\s+(?:\w+\s+){0,4}(?P<clock>HH:MM(?::SS)?)(?![\w:])")
+_CLOCK = re.compile(
+    r"\b(?i:answer|format|respond|reply|result)\s+(?:\w+\s+){0,4}(?P<clock>HH:MM(?::SS)?)(?![\w:]|\.\w)"
+)
 
 
 def _short_values(text: str) -> list[Demand]:

@@ -22,7 +22,8 @@ ASKS_FOR_CODE = re.compile(
 )
 OTHER_LANGUAGE = re.compile(
     r"(?<!\w)(?:javascript|typescript|node\.js|java|c\+\+|c#|f#|objective-c|in c|golang|in go|rust|ruby|php|swift|"
-    r"kotlin|scala|haskell|perl|lua|julia|matlab|bash|shell|powershell|sql|html|css|yaml|regex|regular expression)(?!\w)",
+    r"kotlin|scala|haskell|perl|lua|julia|matlab|bash|shell|powershell|sql|html|css|yaml|regex|regular expression)"
+    r"(?!\w)",
     re.IGNORECASE,
 )
 

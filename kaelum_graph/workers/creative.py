@@ -17,10 +17,11 @@ _PREAMBLE = re.compile(
     re.IGNORECASE,
 )
 _AFTERWORD = re.compile(
-    r"\n\s*\n?\s*(?:[-*_]{3,}\s*\n\s*)?[(\[*_]*(?:note|word count|words|total words|explanation|i hope|let me know|"
-    r"feel free|this (?:poem|passage|story|text|draft|piece|haiku|limerick) "
+    r"\n\s*\n\s*(?:[-*_]{3,}\s*\n\s*)?[(\[*_]*(?:(?:note|word count|words|total words|explanation)\s*[*_]*:|i hope|"
+    r"let me know|feel free|"
+    r"this (?:poem|passage|story|text|draft|piece|haiku|limerick) "
     r"(?:has|contains|meets|uses|is|follows|captures|consists))"
-    r"\b[^\n]*(?:\n(?!\s*\n)[^\n]*)*\s*\Z",
+    r"[^\n]*(?:\n[^\n]+)*\s*\Z",
     re.IGNORECASE,
 )
 _WRAPPED = re.compile(r"\A\s*(```)\w*\n(?P<inside>.*?)\n?\s*```\s*\Z", re.DOTALL)

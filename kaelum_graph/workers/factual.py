@@ -51,6 +51,9 @@ class Factual(InstructedWorker):
 
 
 def short_fact(answer: str) -> str:
-    """`answer` without the sentence that holds it: "The capital of Peru is Lima." says "Lima"."""
+    """`answer` without the sentence that holds it: "The capital of Peru is Lima." says "Lima"; "" for a bare label."""
+    answer = re.sub(r"\A\*+|\*+\Z", "", answer)
+    if re.fullmatch(r"(?:final )?answer:?", answer, re.IGNORECASE):
+        return ""
     statement = _STATEMENT.match(answer)
     return clean(statement["value"]) if statement else answer

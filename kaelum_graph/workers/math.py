@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import ClassVar
 
-from kaelum_graph.answers import boxed, clean, final_answer, last_number
+from kaelum_graph.answers import boxed, clean, code_blocks, final_answer, last_number, without_code
 from kaelum_graph.sandbox.base import Sandbox
 from kaelum_graph.types import Query, WorkerName
 from kaelum_graph.verifiers import QUERY_CHECKS
 from kaelum_graph.workers import register
 from kaelum_graph.workers.base import Conclusion
 from kaelum_graph.workers.conversation import InstructedWorker
+from kaelum_graph.workers.programs import run_program
 
-_VALUE_OF_NAME = re.compile(r"[A-Za-z]\w{0,2}\s*=\s*([-+−]?[\d.,/\\{}a-z]*\d[^=]*)")
-_WORKED_SUM = re.compile(r"[-+\d][^=a-zA-Z]*(?:=[^=a-zA-Z]*)*=\s*([-+−]?\d[\d.,/]*)")
+_ENDS_IN_VALUE = re.compile(
+    r"(?P<left>[^=]+=)+\s*(?P<value>[-+−]?[$€£]?\s*\d[\d,]*(?:\.\d+)?%?(?:\s+[A-Za-z][A-Za-z ]*)?)"
+)
 _NUMBER_WITH_UNIT = re.compile(r"([$€£]?)\s*([-+−]?\d[\d,]*(?:\.\d+)?)(?:\s+[A-Za-z][A-Za-z .-]*)?")
 _NO_UNIT = re.compile(
     r"\b(?:do not|don't|without|no) (?:include |including |any |write )*units?\b|\bhow (?:many|much)\b"
@@ -25,7 +28,7 @@ _NO_UNIT = re.compile(
 
 @register
 class Math(InstructedWorker):
-    """Chain of thought that ends in a boxed value."""
+    """Chain of thought that ends in a boxed value; a program in it is run."""
 
     name: ClassVar[WorkerName] = WorkerName("math")
     description: ClassVar[str] = (
@@ -40,7 +43,7 @@ class Math(InstructedWorker):
         "What is 345 + 678 - 91?",
         "How many apples are left if Ann buys 20 and eats 3 a day for 5 days?",
     )
-    verifiers: ClassVar[tuple[str, ...]] = ("arithmetic", *QUERY_CHECKS)
+    verifiers: ClassVar[tuple[str, ...]] = ("arithmetic", "program", *QUERY_CHECKS)
 
     instructions: ClassVar[str] = (
         "Solve the problem in short lines, one calculation a line with its result. Write no code and no explanations. "
@@ -56,24 +59,32 @@ class Math(InstructedWorker):
     max_tokens: ClassVar[int] = 400
 
     def conclude(self, query: Query, text: str, sandbox: Sandbox) -> Conclusion:
-        """The boxed value, else the labelled or concluding one, else the last number."""
-        found = boxed(text) or final_answer(text) or last_number(text)
+        """The boxed value, else the labelled or concluding one, else the number that the last line ends on.
+
+        A program in the turn is run and its output taken: models imagine what their programs print.
+        """
+        ran = run_program(query, text, sandbox) if code_blocks(text) else None
+        if ran is not None and ran.answer is not None:
+            return replace(ran, answer=plain_value(query.text, ran.answer))
+        prose = without_code(text)
+        lines = [line for line in prose.splitlines() if line.strip()]
+        found = boxed(text) or final_answer(text) or (last_number(lines[-1]) if lines else None)
         answer = plain_value(query.text, clean(found)) if found is not None else ""
-        if not answer:
-            return Conclusion(answer=None, error="No final answer was given: end with \\boxed{answer}.")
-        return Conclusion(answer=answer)
+        if answer:
+            return Conclusion(answer=answer)
+        return ran or Conclusion(answer=None, error="No final answer was given: end with \\boxed{answer}.")
 
 
 def plain_value(question: str, answer: str) -> str:
     """`answer` as the value that was asked for: without "x =", the sum it was worked out from, or an unwanted unit."""
-    worked = _WORKED_SUM.fullmatch(answer)
-    if worked:
-        answer = worked[1]
-    named = _VALUE_OF_NAME.fullmatch(answer)
-    if named and not re.search(r"\bequation (?:of|for)\b|\bformula\b", question, re.IGNORECASE):
-        answer = named[1].strip()
+    worked = _ENDS_IN_VALUE.fullmatch(answer)
+    # "x = 3, y = 4" is two values; the equation of a line is an equation.
+    several = re.search(r",\s|\band\b|\bor\b|;", answer)
+    if worked and not several and not re.search(r"\bequation (?:of|for)\b|\bformula\b", question, re.IGNORECASE):
+        answer = worked["value"]
     if _NO_UNIT.search(question):
         number = _NUMBER_WITH_UNIT.fullmatch(answer)
         if number:
             answer = number[2]
-    return answer
+    # A float that Python's division made of a whole number.
+    return re.sub(r"(?<=\d)\.0$", "", answer)

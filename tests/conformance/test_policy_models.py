@@ -17,7 +17,7 @@ from tests.graphs.parrot_chat_model import ParrotChatModel
 
 SERVERS = {
     "vllm": {"chunk_chars": 2},
-    "llamacpp": {"owner": "llamacpp", "continuation": "plain", "stop": "ignored"},
+    "llamacpp": {"owner": "llamacpp", "continuation": "plain", "stop": "ignored", "usage": "per_choice"},
     "bare": {
         "owner": "library",
         "n": "refused",

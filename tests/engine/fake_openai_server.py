@@ -65,7 +65,7 @@ class Behaviour:
     # How the answer looks on the wire.
     word_seconds: float = 0.0
     chunk_chars: int | None = None
-    usage: Literal["true", "missing", "negative", "huge"] = "true"
+    usage: Literal["true", "per_choice", "missing", "negative", "huge"] = "true"
     finish: bool = True
     done: bool = True
     endless: bool = False
@@ -391,11 +391,13 @@ async def _stream(
                         yield event([delta(index, logprobs=logprobs, content=word[start : start + size])])
             position += 1
             await asyncio.sleep(behaviour.word_seconds)
-        for index, (_, finish) in enumerate(served):
+        wants_usage = (body.get("stream_options") or {}).get("include_usage")
+        for index, (words, finish) in enumerate(served):
             if behaviour.finish:
                 yield event([delta(index, finish=finish)])
-        wants_usage = (body.get("stream_options") or {}).get("include_usage")
-        if wants_usage and behaviour.usage != "missing":
+            if wants_usage and behaviour.usage == "per_choice":
+                yield event([], usage=_usage(behaviour, body, len(words)))
+        if wants_usage and behaviour.usage not in ("missing", "per_choice"):
             yield event([], usage=_usage(behaviour, body, total))
         if behaviour.done:
             yield b"data: [DONE]\n\n"

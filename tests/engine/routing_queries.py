@@ -30,7 +30,7 @@ QUERIES: dict[str, tuple[str, ...]] = {
         "Given a list of integers, return the indices of two numbers that add up to a target.",
     ),
     "logic": (
-        "On an island of knights and knaves, Zoe says that Tom is a knave. Tom says that they are both knights. Who lies?",
+        "On an island of knights and knaves, Zoe says that Tom is a knave. Tom says both are knights. Who lies?",
         "All roses are flowers. Some flowers fade quickly. Can we conclude that some roses fade quickly?",
         "Is the formula (p or not p) a tautology?",
         "Four people sit around a table. Ann sits opposite Bob. Carl is left of Ann. Where is Dora?",

@@ -147,6 +147,7 @@ def test_a_saved_folder_loads_quietly(saved: Path, capfd: pytest.CaptureFixture[
 def test_a_model_larger_than_memory_runs_from_disk(
     saved: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], cpu_bytes: int
 ) -> None:
+    pytest.importorskip("accelerate")
     with LocalPolicyModel.load(saved, name="whole", device="cpu") as model:
         expected = token_texts(model, requests())
     with LocalPolicyModel.load(
@@ -163,6 +164,7 @@ def test_a_model_larger_than_memory_runs_from_disk(
 
 
 def test_offload_to_cpu_loads_where_there_is_nothing_to_spill_from(saved: Path) -> None:
+    pytest.importorskip("accelerate")
     with LocalPolicyModel.load(saved, name="offloaded", offload="cpu") as model:
         assert all(token_texts(model, requests()))
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from benchmarks import gpu_check, throughput
+from kaelum_graph.errors import WeightsError
 from tests.engine.tiny_models import byte_tokenizer, random_qwen2
 
 
@@ -65,33 +66,23 @@ def test_without_a_gpu_it_says_so_in_one_line(saved: Path, capsys: pytest.Captur
     assert captured.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("pattern", ["part{:02d}.bin", "model.gguf.part{}", "model.gguf.part-{}"])
-def test_pieces_are_joined_in_numeric_order(tmp_path: Path, pattern: str) -> None:
-    blocks = [bytes([number]) * 10 for number in range(12)]
-    for number, block in enumerate(blocks):
-        (tmp_path / pattern.format(number)).write_bytes(block)
-    target = tmp_path / "joined"
-    digest = gpu_check.join_pieces(gpu_check.pieces_in(tmp_path), target)
-    assert target.read_bytes() == b"".join(blocks)
-    assert digest == hashlib.sha256(b"".join(blocks)).hexdigest()
-
-
 def test_what_is_wrong_with_the_weights_is_named(saved: Path, tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    empty = tmp_path / "empty"
-    empty.mkdir()
+    folder = tmp_path / "pieces"
+    folder.mkdir()
     assert gpu_check.model_folder(saved, sha256=None, scratch=scratch) == saved
     with pytest.raises(gpu_check.CheckError, match="does not exist"):
         gpu_check.model_folder(tmp_path / "none", sha256=None, scratch=scratch)
     with pytest.raises(gpu_check.CheckError, match="neither a model"):
-        gpu_check.model_folder(empty, sha256=None, scratch=scratch)
+        gpu_check.model_folder(folder, sha256=None, scratch=scratch)
     for number in (0, 1, 3):
-        (empty / f"part{number:02d}.bin").write_bytes(b"x")
-    with pytest.raises(gpu_check.CheckError, match="piece 2 is missing"):
-        gpu_check.model_folder(empty, sha256=None, scratch=scratch)
-    (empty / "part02.bin").write_bytes(b"x")
-    with pytest.raises(gpu_check.CheckError, match="expected abc"):
-        gpu_check.model_folder(empty, sha256="ABC", scratch=scratch)
-    with pytest.raises(gpu_check.CheckError, match="cannot be read"):
-        gpu_check.model_folder(empty, sha256=None, scratch=scratch)
+        (folder / f"part{number:02d}.bin").write_bytes(bytes([number]))
+    with pytest.raises(WeightsError, match="without a gap"):
+        gpu_check.model_folder(folder, sha256=None, scratch=scratch)
+    (folder / "part02.bin").write_bytes(bytes([2]))
+    digest = hashlib.sha256(bytes(range(4))).hexdigest()
+    with pytest.raises(gpu_check.CheckError, match=f"SHA-256 {digest}; expected abc"):
+        gpu_check.model_folder(folder, sha256="ABC", scratch=scratch)
+    with pytest.raises(WeightsError, match="could not be converted"):
+        gpu_check.model_folder(folder, sha256=digest, scratch=scratch)

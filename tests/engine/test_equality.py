@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+import kaelum_graph
 from kaelum_graph.algebra import Algebra
 from kaelum_graph.equality import answers_equal
 
@@ -297,3 +301,41 @@ def test_a_job_past_its_limit_costs_only_the_child() -> None:
         assert algebra.equal("x+x", "3x") is False
     finally:
         algebra.close()
+
+
+def test_the_child_refuses_python_processes_files_and_sockets(tmp_path: Path) -> None:
+    attempts = {
+        "eval": "eval('1 + 1')",
+        "exec": "exec('x = 1')",
+        "sympify": "sympy.sympify('x + y')",
+        "process": "__import__('subprocess').Popen(['true'])",
+        "shell": "__import__('os').system('true')",
+        "write": f"open({str(tmp_path / 'x')!r}, 'w')",
+        "socket": "__import__('socket').socket()",
+    }
+    program = (
+        "import subprocess, socket, os, sympy\n"
+        "from kaelum_graph.algebra_process import limit_resources, refuse, warm_up\n"
+        f"codes = {{name: compile(text, name, 'eval') for name, text in {attempts!r}.items()}}\n"
+        "number = compile('sympy.Number(\"3.5\")', 'number', 'eval')\n"
+        "limit_resources(); warm_up()\n"
+        "import sys; sys.addaudithook(refuse)\n"
+        "for name, code in codes.items():\n"
+        "    try:\n"
+        "        exec(code)\n"
+        "        print(name, 'went through')\n"
+        "    except PermissionError:\n"
+        "        print(name, 'refused')\n"
+        "    except sympy.SympifyError as error:\n"
+        "        print(name, 'refused')\n"
+        "print(eval(number))\n"
+    )
+    root = Path(kaelum_graph.__file__).parents[1]
+    result = subprocess.run(
+        [sys.executable, "-P", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    assert result.stdout.splitlines() == [*(f"{name} refused" for name in attempts), "3.50000000000000"], result.stderr

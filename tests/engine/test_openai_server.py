@@ -353,8 +353,9 @@ class TestBadAnswers:
         assert 1 <= generation.prompt_tokens <= 30
         assert all(5 <= sample.completion_tokens <= 40 for sample in generation.samples)
 
-    def test_true_usage_is_shared_among_the_samples(self, server: FakeServer, connect: Connect) -> None:
-        server.behave(logprobs="ignored")
+    @pytest.mark.parametrize("usage", ["true", "per_choice"])
+    def test_true_usage_is_shared_among_the_samples(self, server: FakeServer, connect: Connect, usage: str) -> None:
+        server.behave(logprobs="ignored", usage=usage)
         (generation,) = connect().generate([ask("Please say 20", n=2)])
         assert [sample.completion_tokens for sample in generation.samples] == [20, 20]
 

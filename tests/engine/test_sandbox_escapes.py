@@ -540,7 +540,7 @@ HARMLESS = """
 read-secret read-project read-own-environment read-victim-environment list-home list-folder symlink-out climb-out
 path-descriptor append chmod touch tcp tcp-listen udp unix unix-abstract fork subprocess memfd-exec kill-victim
 many-descriptors one-big-file memory-by-mapping
-""".split()  # noqa: SIM905
+""".split()
 
 
 @pytest.mark.parametrize("attempt", [attempt for attempt in ATTEMPTS if attempt.name in HARMLESS], ids=lambda a: a.name)

@@ -36,24 +36,45 @@ DRAFTS = [
     ("Describe the sea in under 20 words.", TWELVE, f"{TEN} {TEN}"),
     ("Write between 10 and 15 words about the sea.", TWELVE, f"{TWELVE} {TWELVE}"),
     ("Write a three-line poem.", POEM, POEM + "\nand one more line to spoil it"),
-    ("Write exactly two sentences about rain.", "Rain falls softly on the old roof. It sings all through the long night.",
-     "Rain falls softly on the old roof and it sings all through the long night."),
-    ("Write 2 paragraphs about rain.", "Rain falls softly on the old roof.\n\nIt sings all through the long night.",
-     "Rain falls softly on the old roof. It sings all through the long night."),
-    ("Give me a list with exactly 3 bullet points.", "- one thing that is long\n- two things that are long\n- three things in all",
-     "- one thing that is quite a bit longer\n- two things that are longer still"),
-    ('Write a story that must include the words "river" and "moon".', "The river ran under the moon and nobody ever saw it go by again",
-     "The river ran under the sun and nobody ever saw it go by again"),
-    ("Write about love without using the word 'love'.", "It is a warm feeling that fills the heart and stays there for long",
-     "Love is a warm feeling that fills the heart and stays there for long"),
-    ('Start with "Once upon a time" and tell a short story.', "Once upon a time there was a cat who lived in a very old house",
-     "There was once upon a time a cat who lived in a very old house"),
-    ('Tell a story that ends with "The end."', "There was a cat who lived in a very old house by the sea. The end.",
-     "There was a cat who lived in a very old house by the sea, always."),
+    (
+        "Write exactly two sentences about rain.",
+        "Rain falls softly on the old roof. It sings all through the long night.",
+        "Rain falls softly on the old roof and it sings all through the long night.",
+    ),
+    (
+        "Write 2 paragraphs about rain.",
+        "Rain falls softly on the old roof.\n\nIt sings all through the long night.",
+        "Rain falls softly on the old roof. It sings all through the long night.",
+    ),
+    (
+        "Give me a list with exactly 3 bullet points.",
+        "- one thing that is long\n- two things that are long\n- three things in all",
+        "- one thing that is quite a bit longer\n- two things that are longer still",
+    ),
+    (
+        'Write a story that must include the words "river" and "moon".',
+        "The river ran under the moon and nobody ever saw it go by again",
+        "The river ran under the sun and nobody ever saw it go by again",
+    ),
+    (
+        "Write about love without using the word 'love'.",
+        "It is a warm feeling that fills the heart and stays there for long",
+        "Love is a warm feeling that fills the heart and stays there for long",
+    ),
+    (
+        'Start with "Once upon a time" and tell a short story.',
+        "Once upon a time there was a cat who lived in a very old house",
+        "There was once upon a time a cat who lived in a very old house",
+    ),
+    (
+        'Tell a story that ends with "The end."',
+        "There was a cat who lived in a very old house by the sea. The end.",
+        "There was a cat who lived in a very old house by the sea, always.",
+    ),
     ("Write the text in all lowercase.", TWELVE, TWELVE.capitalize()),
     ("Write the slogan in all capital letters.", TWELVE.upper(), TWELVE),
     ('Write an acrostic for "CAT".', POEM, POEM.replace("Cold", "Warm")),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("question", "good", "bad"), DRAFTS, ids=range(len(DRAFTS)))
@@ -77,9 +98,12 @@ VALUES = [
     ("Is 7 prime? Answer Yes or No.", ["Yes", "no.", "True"], ["7", "maybe"]),
     ("What is the capital of France? Answer with one word.", ["Paris", "**Lyon**"], ["The city of Paris"]),
     ("How long did it take? Answer in HH:MM:SS.", ["00:34:28"], ["34 minutes", "00:34"]),
-    ('Return a valid JSON object with the keys "name" and "age".', ['{"name": "A", "age": 3}', '```json\n{"name": 1, "age": 2}\n```'],
-     ['{"name": "A"}', "name: A", '["name"]']),
-]  # fmt: skip
+    (
+        'Return a valid JSON object with the keys "name" and "age".',
+        ['{"name": "A", "age": 3}', '```json\n{"name": 1, "age": 2}\n```'],
+        ['{"name": "A"}', "name: A", '["name"]'],
+    ),
+]
 
 
 @pytest.mark.parametrize(("question", "good", "bad"), VALUES, ids=range(len(VALUES)))
@@ -100,6 +124,7 @@ NO_DEMAND = [
     "The password must be 'x' (for example: use exactly 3 words).",
     "Sort these words in ascending order: b, a",
     "Solve 3x + 5 = 20",
+    "How long was it? Answer in HH:MM:SS.mmm.",
     "Each line has 3 words. How many words are in 4 lines?",
 ]
 

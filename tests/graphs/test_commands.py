@@ -44,6 +44,9 @@ class PlayedKaelum:
     def __exit__(self, *error: object) -> None:
         print("closed", file=sys.stderr) if os.environ.get("PLAY_CLOSED") else None
 
+    def fetch(self, report: object) -> None:
+        """There is nothing to fetch."""
+
     def metrics(self) -> dict[str, float]:
         return {"episodes": 7.0, "feedback": 2.0}
 
