@@ -41,10 +41,10 @@ Guard = Callable[[Reading, Reading], str]
 
 def same_question(a: str, b: str) -> GuardVerdict:
     """Whether the answer of one text may be served for the other. Symmetric. Reads the raw texts alone."""
-    left, right = " ".join(a.split()), " ".join(b.split())
     if max(len(a), len(b)) > LONGEST:
-        return GuardVerdict(left == right, "length", "" if left == right else "long texts that are not the same")
-    one, other = read(a), read(b)
+        same = a.split() == b.split()
+        return GuardVerdict(same, "length", "" if same else "long texts that are not the same")
+    one, other = read(a.strip()), read(b.strip())
     for name, guard in GUARDS.items():
         reason = guard(one, other)
         if reason:

@@ -81,17 +81,17 @@ def in_decimals(value: Fraction) -> str:
 
 
 def _unmarked(line: str) -> str:
-    line = re.sub(r"\\(?:text|mathrm|mbox|textbf)\s*\{[^{}]*\}", " ", line)
+    line = re.sub(r"\\(?:text|mathrm|mbox|textbf)\s*\{([^{}]*)\}", r" \1 ", line)
     line = re.sub(r"\\(?:boxed|quad|qquad|,|;|!|:)", " ", line)
     line = re.sub(r"\\[\[\]()]|[$`]", " ", line)
     line = re.sub(r"(?<![\w)])\*\*|\*\*(?![\w(])", " ", line)
     line = re.sub(r"%\s+of\s+(?=\d)", "% * ", line)
     line = re.sub(r"^\s*(?:[-*•>]\s+|\d{1,2}[.)]\s+)", "", line)
-    return plain(re.sub(r"\((?:[A-Za-z]+\s?)+\)", " ", line))
+    return plain(re.sub(r"\([A-Za-z ]+\)", " ", line))
 
 
 def _in_line(line: str) -> list[Calculation]:
-    if re.search(r"[<>!:]=|==|≠|=>", line):
+    if re.search(r"[<>!:]=|==|≠|=>|\d{4}-\d\d-\d\d", line):
         return []
     pieces = line.split("=")
     found: list[Calculation] = []
@@ -100,8 +100,8 @@ def _in_line(line: str) -> list[Calculation]:
         right = _right(right_piece)
         if left is None or right is None:
             continue
-        (left_text, actual, left_unit), (right_text, stated, right_unit) = left, right
-        if left_unit and right_unit and left_unit != right_unit:
+        (left_text, actual, left_units), (right_text, stated, right_unit) = left, right
+        if left_units and right_unit and right_unit not in left_units:
             continue
         verdict = _agrees(actual, stated, right_text)
         if verdict is not None:
@@ -109,10 +109,10 @@ def _in_line(line: str) -> list[Calculation]:
     return found
 
 
-def _left(piece: str) -> tuple[str, Fraction, str] | None:
-    """The calculation that `piece` ends on, its value and its unit; None when there is none or it is not whole."""
+def _left(piece: str) -> tuple[str, Fraction, set[str]] | None:
+    """The calculation that `piece` ends on, its value and its units; None when there is none or it is not whole."""
     units = {_singular(unit) for unit in re.findall(rf"\d\s+({_UNIT})\s*(?=[-+*/)]|$)", piece)}
-    if len(units) > 1:
+    if len(units) > 1 and re.search(r"[\d)A-Za-z]\s*[+-]", piece):
         return None
     if units:
         piece = re.sub(rf"(\d)\s+{_UNIT}\s*(?=[-+*/)]|$)", r"\1 ", piece)
@@ -137,7 +137,7 @@ def _left(piece: str) -> tuple[str, Fraction, str] | None:
         if text[:1] in "+-*/^" or not re.search(r"[\d)%]\s*[-+*/^(]\s*[\d(]", text):
             return None
     value = evaluate(text)
-    return None if value is None else (" ".join(text.split()), value, next(iter(units), ""))
+    return None if value is None else (_written(text), value, units)
 
 
 def _right(piece: str) -> tuple[str, Fraction, str] | None:
@@ -156,7 +156,12 @@ def _right(piece: str) -> tuple[str, Fraction, str] | None:
     if value is None:
         return None
     unit = re.match(rf"\s+({_UNIT})", after)
-    return text, value, _singular(unit.group(1)) if unit else ""
+    return _written(text), value, _singular(unit.group(1)) if unit else ""
+
+
+def _written(text: str) -> str:
+    """`text` for a reason: a plain fraction without the parentheses that reading it put in."""
+    return re.sub(r"\(\(\s*([\d.,]+)\s*\)/\(\s*([\d.,]+)\s*\)\)", r"\1/\2", " ".join(text.split()))
 
 
 def _singular(unit: str) -> str:

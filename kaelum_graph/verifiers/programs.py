@@ -6,6 +6,8 @@ import ast
 import json
 import re
 import secrets
+import threading
+import warnings
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -17,6 +19,8 @@ from kaelum_graph.verifiers.base import Verifier
 from kaelum_graph.verifiers.votes import shortened, unscored, vote
 
 MAX_EXAMPLES = 20
+# The warning filters are the process's: one parse at a time may change them.
+_PARSING = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,9 +133,8 @@ def input_examples(question: str) -> list[InputExample]:
 
 
 def _defined(program: str) -> frozenset[str]:
-    try:
-        tree = ast.parse(program)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    tree = _module(program)
+    if tree is None:
         # A program that doesn't parse still has the names it meant to define: its examples then fail.
         return frozenset(re.findall(r"^(?:async def|def|class) (\w+)", program, re.MULTILINE))
     return frozenset(node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef))
@@ -140,10 +143,8 @@ def _defined(program: str) -> frozenset[str]:
 def _assertions(question: str, names: frozenset[str]) -> list[CallExample]:
     found: list[CallExample] = []
     for match in re.finditer(r"^[ \t`>*-]*assert\s+(.+?)[`\s]*$", question, re.MULTILINE):
-        try:
-            statement = ast.parse(f"assert {match[1]}").body[0]
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            continue
+        tree = _module(f"assert {match[1]}")
+        statement = tree.body[0] if tree else None
         if not isinstance(statement, ast.Assert) or not _names(statement.test) & names:
             continue
         test = statement.test
@@ -180,17 +181,15 @@ def _stated_calls(question: str, names: frozenset[str]) -> list[CallExample]:
                     continue
                 expected = rest[joined.end() :].split("\n", 1)[0]
             literal, ok = _leading_literal(expected)
-            if ok and _parses(call):
+            if ok and _expression(call) is not None:
                 found.append(CallExample(expression=call, expected=literal))
     return found
 
 
 def _labelled_calls(question: str, program: str) -> list[CallExample]:
     """ "Input: nums = [2, 7], target = 9" for a program that defines one public function."""
-    try:
-        functions = [node for node in ast.parse(program).body if isinstance(node, ast.FunctionDef)]
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return []
+    tree = _module(program)
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)] if tree else []
     public = [function for function in functions if not function.name.startswith("_") and function.name != "main"]
     if len(public) != 1:
         return []
@@ -205,13 +204,11 @@ def _labelled_calls(question: str, program: str) -> list[CallExample]:
 
 
 def _named_literals(text: str) -> list[tuple[str, object]] | None:
-    try:
-        call = ast.parse(f"f({text.strip()})", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args or not call.keywords:
-            return None
-        return [(keyword.arg or "", ast.literal_eval(keyword.value)) for keyword in call.keywords]
-    except (SyntaxError, ValueError, RecursionError, MemoryError, TypeError):
+    call = _expression(f"f({text.strip()})")
+    if not isinstance(call, ast.Call) or call.args or not call.keywords:
         return None
+    values = [(keyword.arg or "", *_value(keyword.value)) for keyword in call.keywords]
+    return [(name, value) for name, value, _ in values] if all(ok for _, _, ok in values) else None
 
 
 def _leading_literal(text: str) -> tuple[object, bool]:
@@ -229,20 +226,34 @@ def _leading_literal(text: str) -> tuple[object, bool]:
 
 
 def _literal(text: str) -> tuple[object, bool]:
+    """The value of a Python literal, and whether `text` is one; "true", "false" and "null" are taken too."""
     if not text or len(text) > 2000:
         return None, False
+    node = _expression({"true": "True", "false": "False", "null": "None"}.get(text, text))
+    return _value(node) if node is not None else (None, False)
+
+
+def _value(node: ast.expr) -> tuple[object, bool]:
     try:
-        return ast.literal_eval({"true": "True", "false": "False", "null": "None"}.get(text, text)), True
-    except (SyntaxError, ValueError, RecursionError, MemoryError, TypeError):
+        return ast.literal_eval(node), True
+    except (ValueError, TypeError, RecursionError, MemoryError):
         return None, False
 
 
-def _parses(expression: str) -> bool:
+def _module(text: str) -> ast.Module | None:
+    """The syntax tree of a program, None when it has none. Warnings about a model's program are not the user's."""
     try:
-        ast.parse(expression, mode="eval")
+        with _PARSING, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return True
+        return None
+
+
+def _expression(text: str) -> ast.expr | None:
+    tree = _module(text.strip())
+    body = tree.body if tree else []
+    return body[0].value if len(body) == 1 and isinstance(body[0], ast.Expr) else None
 
 
 def _names(node: ast.AST) -> set[str]:

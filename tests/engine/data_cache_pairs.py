@@ -640,3 +640,11 @@ def same_pairs() -> list[Pair]:
 def half_of(pair: Pair) -> Half:
     """Which half a pair belongs to, by its source."""
     return "tuning" if hashlib.sha256(pair.source.encode()).digest()[0] % 2 else "held-out"
+
+
+def wilson_interval(hits: int, trials: int) -> tuple[float, float]:
+    """The 95% interval of a share (Wilson 1927)."""
+    z = 1.959964
+    centre = (hits + z * z / 2) / (trials + z * z)
+    spread = z / (trials + z * z) * (hits * (trials - hits) / trials + z * z / 4) ** 0.5
+    return max(0.0, centre - spread), min(1.0, centre + spread)

@@ -103,7 +103,8 @@ class FakeServer:
     def __init__(self) -> None:
         self.behaviour = Behaviour()
         self.seen = Seen()
-        self._socket = socket.socket()
+        # Said to be TCP in so many words, or asyncio leaves delays of 40 ms between small packets.
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._socket.bind(("127.0.0.1", 0))
         config = uvicorn.Config(
             _app(self),

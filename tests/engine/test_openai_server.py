@@ -201,6 +201,15 @@ class TestKey:
         assert not any(KEY in key for key in server.seen.keys)
 
 
+class TestProxy:
+    def test_a_server_on_this_machine_is_not_looked_for_behind_a_proxy(
+        self, connect: Connect, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        assert texts_of(connect().generate([ask(temperature=0)])) == [greedy_text(5)]
+
+
 class TestLostServer:
     def test_connection_refused(self, connect: Connect) -> None:
         with socket.socket() as taken:

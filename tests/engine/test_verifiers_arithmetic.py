@@ -53,6 +53,7 @@ WRONG = {
     "30% of 160 = 50": ("30% * 160", Fraction(48)),
     "2 / 3 = 0.57": ("2 / 3", Fraction(2, 3)),
     "3 apples + 4 apples = 8 apples": ("3 + 4", Fraction(7)),
+    r"\frac{270}{72} = \frac{135}{24}": ("270/72", Fraction(15, 4)),
 }
 LEFT_ALONE = [
     "x + 3 = 7",
@@ -63,6 +64,8 @@ LEFT_ALONE = [
     "sqrt(16) + 3 = 7",
     "2 hours + 30 minutes = 150 minutes",
     "2 * 60 minutes = 2 hours",
+    r"2 \text{ hours} + 30 \text{ minutes} = 150 \text{ minutes}",
+    "2023-03-06 = 2021-03-06",
     "10 % 3 = 1",
     "7 / 2 = 3",
     "10:30 - 9:15 = 1:15",

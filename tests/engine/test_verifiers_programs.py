@@ -118,6 +118,11 @@ def test_a_forged_report_is_not_believed(sandbox: Sandbox) -> None:
 
 
 @isolated
+def test_a_program_that_python_warns_about_still_counts(sandbox: Sandbox) -> None:
+    assert check("assert double(2) == 4", 'pattern = "\\d"\n' + DOUBLE, sandbox).outcome == "pass"
+
+
+@isolated
 def test_floats_and_containers_compare_by_value(sandbox: Sandbox) -> None:
     question = "f(1) = 0.333333\nf(2) = [1, 2.5]\nf(3) = {'a': 1}\nf(4) = (1, 2)"
     program = "def f(n):\n    return [None, 1/3, [1.0, 2.5], {'a': 1}, [1, 2]][n]\n"

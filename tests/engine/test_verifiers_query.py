@@ -212,7 +212,7 @@ def test_asked_value_reads_one_expression_only() -> None:
     "piece",
     ["(", '"', "a ", "1 ", "1,", "= ", "x=", "=1", "f(", "how many ", "sort these words: a, ", "not ", "use \"", "Dr. ",
      "between 1 and ", "integral of ", "if a=true, ", "input: a\n", "solve x", "letters: a, ",
-     "1 apples * ", "for example "],
+     "1 apples * ", "(apples and pears ", "3 = (apples ", "for example "],
 )  # fmt: skip
 def test_a_hostile_query_or_text_is_checked_in_time(piece: str) -> None:
     text = (piece * 3000)[:6000]

@@ -276,11 +276,15 @@ def test_token_counts_of_the_model_itself(wrap: Wrap) -> None:
 def test_gpt2_s_tokenizer_is_never_fetched(
     wrap: Wrap, monkeypatch: pytest.MonkeyPatch, chat_model: BaseChatModel
 ) -> None:
-    def fetch() -> None:
-        pytest.fail("LangChain's fallback tokenizer was asked for")
+    asked: list[str] = []
 
-    monkeypatch.setattr(base, "get_tokenizer", fetch)
+    def fall_back(text: str) -> list[int]:
+        asked.append(text)
+        return []
+
+    monkeypatch.setattr(base, "_get_token_ids_default_method", fall_back)
     assert wrap(chat_model).count_tokens([Message("user", "x" * 35)]) == 14
+    assert not asked
 
 
 def test_a_count_that_takes_too_long_is_estimated(wrap: Wrap, monkeypatch: pytest.MonkeyPatch) -> None:
