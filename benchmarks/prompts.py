@@ -51,14 +51,14 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
             "the program, compute the answer, and print only the answer, in exactly the format that the question asks "
             "for. Do not read input. Reply with one ```python block and nothing else.",
             "opening": "```python\n",
-            "stop": ("\n```",),
+            "stop": ("\n```\n",),
         },
         "turns": {
             "instructions": "You answer questions by writing a short Python program. Copy the data of the question "
             "into it, compute, and print only the answer, in the format that the question asks for.",
             "demonstrations": (CODE_EXAMPLE,),
             "opening": "```python\n",
-            "stop": ("\n```",),
+            "stop": ("\n```\n",),
         },
     },
     "logic": {
@@ -83,7 +83,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
             "        kind = {True: 'a truth-teller', False: 'a liar'}\n"
             "        print(f'Ann is {kind[ann]}, Bob is {kind[bob]}')\n        break\n```",
             "opening": "```python\n",
-            "stop": ("\n```",),
+            "stop": ("\n```\n",),
         },
     },
     "factual": {
@@ -95,6 +95,12 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
             "instructions": "Answer the question with the fact alone, in as few words as possible.",
             "opening": "Answer:",
             "max_tokens": 24,
+        },
+        "reasoned": {
+            "instructions": "Answer the question with the fact alone, in as few words as possible. Then give, on a "
+            "line of its own, one sentence that supports it.",
+            "opening": "Answer:",
+            "max_tokens": 80,
         },
         "first": {
             "instructions": "Answer the question: first a line 'Answer: ' with only the answer, in as few words as "

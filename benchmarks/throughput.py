@@ -67,6 +67,9 @@ class PlainGenerate:
             dtype = preferred_dtype(torch.device(device))
             model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
         self._model = model.to(device)
+        # Out of the mapped file, whose pages the system may drop while others take their turn.
+        for parameter in model.parameters():
+            parameter.data = parameter.data.clone()
         if self._tokenizer.pad_token_id is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
 

@@ -32,7 +32,7 @@ from kaelum_graph.types import Query
 from kaelum_graph.workers import Worker
 from kaelum_graph.workers.base import Conclusion
 
-CHUNK = 96
+CHUNK = 480
 RESAMPLES = 2000
 
 

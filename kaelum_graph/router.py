@@ -47,8 +47,8 @@ over all of a worker's prototypes (against its nearest 1, 2, 3 and 5)."""
 class Route:
     """Where a query goes. `allocation` is each worker's number of rollouts; they sum to `rollouts`.
 
-    `propensities` are the probabilities, at least 0.03 for every worker, with which a worker takes part at all: the
-    weights by which the learner later undoes the choice.
+    `propensities` are the exact probabilities with which each worker is in the allocation: the weights by which the
+    learner later undoes the choice. At least 0.03, or 0 for a worker that had no chance at all.
     """
 
     worker: WorkerName
@@ -88,11 +88,15 @@ class PolicyNetwork(nn.Module):
 class Router:
     """The policy over the workers given, each by the texts that describe it (its prototypes)."""
 
-    def __init__(self, *, workers: Mapping[WorkerName, Sequence[str]], encoder: Encoder) -> None:
+    def __init__(self, *, workers: Mapping[WorkerName, str | Sequence[str]], encoder: Encoder) -> None:
         if not workers:
             raise UsageError("a router needs at least one worker.")
         self.workers = tuple(workers)
-        self._prototypes = {name: encoder.encode(list(texts)).mean(axis=0) for name, texts in workers.items()}
+        # The mean of a worker's cosines is the cosine to the mean of its prototypes.
+        self._prototypes = {
+            name: encoder.encode([texts] if isinstance(texts, str) else list(texts)).mean(axis=0)
+            for name, texts in workers.items()
+        }
         # A generator of its own: building a router must not move anyone else's random numbers.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -129,49 +133,33 @@ class Router:
         """Choose workers, rollouts and depth for a query's features `[398]`.
 
         `rollouts` wins over `effort`, which wins over the budget head; `worker` is taken as it is. When the top
-        probability is at least 0.6 all rollouts go to one worker: the top one, or, with probability 0.03 each, one of
-        the others, so that every worker keeps a propensity. Below 0.6 the top three share them in proportion.
+        probability is at least 0.6 the rollouts go to the top worker, else the top three share them in proportion, two
+        or more each. Any other worker is, with probability 0.03, a guest with two of them, so that its worth here
+        stays known; a budget below four has no guests. Raises `UsageError`.
         """
+        if features.shape != (FEATURES,):
+            raise UsageError(f"features have shape {features.shape}; expected ({FEATURES},).")
+        if rollouts is not None and rollouts < 1:
+            raise UsageError(f"rollouts is {rollouts}; expected at least 1.")
         probabilities, usual_budget, usual_depth = self._policy(features)
         budget = rollouts or (EFFORT_BUDGETS[effort] if effort else usual_budget)
         limit = depth or usual_depth
         if worker is not None:
             if worker not in probabilities:
                 raise UsageError(f"unknown worker '{worker}'; there are: {', '.join(self.workers)}.")
-            return Route(
-                worker=worker,
-                probabilities=probabilities,
-                allocation={worker: budget},
-                propensities={name: float(name == worker) for name in self.workers},
-                rollouts=budget,
-                depth=limit,
-                sharing=False,
-            )
-        top = next(iter(probabilities))
-        sharers = min(SHARING_WORKERS, budget // MINIMUM_SHARE, len(self.workers))
-        sharing = probabilities[top] < SURE and sharers > 1
-        chosen, propensities = self._choose(list(probabilities), sharers if sharing else 1, generator)
+            allocation = {worker: budget}
+            propensities = {name: float(name == worker) for name in self.workers}
+        else:
+            allocation, propensities = allocate(probabilities, budget, generator)
         return Route(
-            worker=chosen[0],
+            worker=worker or next(iter(probabilities)),
             probabilities=probabilities,
-            allocation=share_out(budget, {name: probabilities[name] for name in chosen}),
+            allocation=allocation,
             propensities=propensities,
             rollouts=budget,
             depth=limit,
-            sharing=sharing,
+            sharing=len(allocation) > 1,
         )
-
-    def _choose(
-        self, ranked: list[WorkerName], places: int, generator: np.random.Generator
-    ) -> tuple[list[WorkerName], dict[WorkerName, float]]:
-        """The `places` best, the last of which is given up to each worker outside with probability 0.03."""
-        inside, outside = ranked[:places], ranked[places:]
-        propensities = dict.fromkeys(inside, 1.0) | dict.fromkeys(outside, MINIMUM_PROPENSITY)
-        propensities[inside[-1]] = 1.0 - MINIMUM_PROPENSITY * len(outside)
-        draw = int(generator.random() / MINIMUM_PROPENSITY)
-        if draw < len(outside):
-            inside[-1] = outside[draw]
-        return inside, propensities
 
     def save(self, path: Path) -> None:
         """Write the network beside `path` and rename it there. Raises `StorageError`."""
@@ -206,6 +194,32 @@ class Router:
             self.network.load_state_dict(state)
         except Exception as error:
             raise StorageError(f"{path}: not a saved router: {error}") from error
+
+
+def allocate(
+    probabilities: Mapping[WorkerName, float], budget: int, generator: np.random.Generator
+) -> tuple[dict[WorkerName, int], dict[WorkerName, float]]:
+    """Rollouts per worker, and the probability with which each worker was to get any. Most probable worker first.
+
+    At most one guest takes part. It takes two rollouts that the budget has over; where every rollout is spoken for, it
+    takes the place of the last of the workers that share.
+    """
+    ranked = list(probabilities)
+    shared = probabilities[ranked[0]] < SURE
+    places = max(1, min(SHARING_WORKERS, budget // MINIMUM_SHARE, len(ranked))) if shared else 1
+    inside, outside = ranked[:places], ranked[places:]
+    room = budget >= MINIMUM_SHARE * (places + 1)
+    chance = min(MINIMUM_PROPENSITY, 1 / len(outside)) if outside and (room or places > 1) else 0.0
+    propensities = dict.fromkeys(inside, 1.0) | dict.fromkeys(outside, chance)
+    draw = generator.random()
+    guest = outside[min(int(draw / chance), len(outside) - 1)] if draw < chance * len(outside) else None
+    if not room:
+        propensities[inside[-1]] = 1.0 - chance * len(outside)
+    if guest is None:
+        return share_out(budget, {name: probabilities[name] for name in inside}), propensities
+    staying = inside if room else inside[:-1]
+    shares = share_out(budget - MINIMUM_SHARE, {name: probabilities[name] for name in staying})
+    return shares | {guest: MINIMUM_SHARE}, propensities
 
 
 def share_out(rollouts: int, weights: Mapping[WorkerName, float]) -> dict[WorkerName, int]:

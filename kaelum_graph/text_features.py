@@ -38,6 +38,8 @@ _HOW_MANY = re.compile(r"\bhow (?:many|much|long|far|old|tall)\b", re.IGNORECASE
 _LIST_ITEM = re.compile(r"^\s*(?:[-*•]|\d+[.)]|\w\))\s", re.MULTILINE)
 _NAME = re.compile(r"(?<=[a-z,;] )[A-Z][a-z]+")
 
+END_CHARACTERS = 10_000
+
 FEATURE_NAMES = (
     "length",
     "sentences",
@@ -58,26 +60,27 @@ FEATURE_NAMES = (
 
 def text_features(text: str) -> Array:
     """`[14]` float32 in [0, 1], in the order of `FEATURE_NAMES`. Any text will do, an empty one included."""
-    head = text[:20_000]
-    words = _WORDS.findall(head)
-    count, size = max(1, len(words)), max(1, len(head))
+    # What is asked of a long text stands before or after it.
+    ends = text if len(text) <= 2 * END_CHARACTERS else f"{text[:END_CHARACTERS]}\n{text[-END_CHARACTERS:]}"
+    words = _WORDS.findall(ends)
+    count, size = max(1, len(words)), max(1, len(ends))
 
     def share(pattern: re.Pattern[str], full: float) -> float:
-        return min(1.0, len(pattern.findall(head)) / full)
+        return min(1.0, len(pattern.findall(ends)) / full)
 
     values = (
         min(1.0, np.log1p(len(words)) / np.log1p(400)),
         share(_SENTENCE_END, 10),
         min(1.0, sum(map(len, words)) / count / 10),
-        min(1.0, 5 * sum(character.isdigit() for character in head) / size),
+        min(1.0, 5 * sum(character.isdigit() for character in ends) / size),
         share(_OPERATORS, 8),
         share(_CODE, 4),
         share(_LOGIC, 6),
         share(_CREATIVE, 2),
         share(_ANALYSIS, 2),
         share(_CONSTRAINT, 3),
-        float(_WHO_WHEN.search(head) is not None),
-        float(_HOW_MANY.search(head) is not None),
+        float(_WHO_WHEN.search(ends) is not None),
+        float(_HOW_MANY.search(ends) is not None),
         share(_LIST_ITEM, 5),
         share(_NAME, 5),
     )

@@ -194,12 +194,17 @@ def articles(one: Reading, other: Reading) -> str:
 
 def capitals(one: Reading, other: Reading) -> str:
     """Letter case, where it can change the meaning: Polish and polish, US and us, MB and Mb."""
-    for a, b in zip(one.tokens, other.tokens, strict=True):
+    pairs = list(zip(one.tokens, other.tokens, strict=True))
+    for index, (a, b) in enumerate(pairs):
         if a.kind != "word" or a.surface == b.surface or not a.surface or not b.surface or a.key != b.key:
             continue
         if a.unit and len(a.key) <= 3 and len(a.surface) == len(b.surface):
             return f"{a.surface} against {b.surface}"
         if a.case == b.case or ("start" in (a.case, b.case) and "capitals" not in (a.case, b.case)):
+            continue
+        # Within a name the later words come either way: "the Sanskrit Language".
+        before = {token.case for token in pairs[index - 1]} if index else set[str]()
+        if {a.case, b.case} == {"title", "lower"} and before == {"title"} and a.key not in CASE_MATTERS:
             continue
         lower = one if a.case == "lower" else other if b.case == "lower" else None
         if lower is None and {a.case, b.case} == {"start", "capitals"}:

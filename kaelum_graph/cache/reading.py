@@ -44,7 +44,7 @@ def read(text: str) -> Reading:
     tokens = tokens_of(text)
     capitals = any(token.case in ("title", "capitals") for token in tokens)
     tokens = _leading_phrase_last(tokens, text)
-    tokens = rewritten([_one_spelling(token) for token in tokens])
+    tokens = rewritten(_one_asker([_one_spelling(token) for token in tokens]))
     yes_no = bool(tokens) and tokens[0].word in _BE | _DO | {"has", "have", "had"}
     tokens = _superlative_first(_owners_last(_operators(tokens)))
     tokens = _everywhere_dropped(tokens)
@@ -75,8 +75,6 @@ def superlative(word: str) -> bool:
 
 
 def _one_spelling(token: Token) -> Token:
-    if token.kind == "symbol" and token.key == "%":
-        return token
     if token.kind != "word":
         return token
     key = SAME_WORD.get(token.key, token.key) if token.case in ("lower", "start") else token.key
@@ -84,6 +82,20 @@ def _one_spelling(token: Token) -> Token:
     if key == "%":
         return replace(token, kind="symbol", key="%")
     return replace(token, key=key)
+
+
+def _one_asker(tokens: list[Token]) -> list[Token]:
+    """Anyone's "your" as the asker's "my": "how do you tie your shoes" is "how do I tie my shoes"."""
+    words = [token.word for token in tokens]
+    asked = [index for index, word in enumerate(words) if word == "how" and words[index + 1 : index + 2] == ["to"]] + [
+        index for index, word in enumerate(words) if word == "how" and words[index + 2 : index + 3] == ["you"]
+    ]
+    if not asked or {"i", "me", "my"} & {*words}:
+        return tokens
+    return [replace(token, key=_MINE.get(token.key, token.key)) if token.word else token for token in tokens]
+
+
+_MINE = {"your": "my", "yourself": "myself", "yours": "mine"}
 
 
 def _past_form(tokens: list[Token], index: int) -> bool:

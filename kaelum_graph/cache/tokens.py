@@ -88,6 +88,8 @@ def tokens_of(text: str) -> list[Token]:
             tokens.extend(_words(surface, before=before, beginning=beginning, shouted=shouted))
         elif kind == "stop" and _ends_sentence(surface, before, following, text, match.end()):
             tokens.append(Token("break", "BREAK", surface))
+        elif surface == "&" and _between_words(matches, index):
+            tokens.append(Token("word", "and", surface))
         elif not (surface in _DROPPED and not _between_values(matches, index)) and not _is_hyphen(matches, index):
             tokens.append(Token("symbol", surface, surface))
         beginning = bool(tokens) and tokens[-1].kind == "break"
@@ -167,6 +169,11 @@ def _between_values(matches: list[re.Match[str]], index: int) -> bool:
     if mark.group() == ":":
         return before.end() == mark.start() and mark.end() == after.start()
     return value(before) and value(after)
+
+
+def _between_words(matches: list[re.Match[str]], index: int) -> bool:
+    around = matches[max(0, index - 1) : index + 2 : 2]
+    return len(around) == 2 and all(match.lastgroup == "word" for match in around)
 
 
 def _is_hyphen(matches: list[re.Match[str]], index: int) -> bool:

@@ -48,10 +48,21 @@ class Code(InstructedWorker):
     verifiers: ClassVar[tuple[str, ...]] = ("program", "agreement", *QUERY_CHECKS)
 
     instructions: ClassVar[str] = (
-        "You answer questions by writing a short Python program. Put the data of the question into the program, "
-        "compute the answer, and print only the answer, in exactly the format that the question asks for. "
-        "Do not read input. Reply with one ```python block and nothing else."
+        "You answer questions by writing a short Python program. Copy the data of the question into it, compute, and "
+        "print only the answer, in the format that the question asks for."
     )
+    demonstrations: ClassVar[tuple[tuple[str, str], ...]] = (
+        (
+            'Which words in the text "the cold river runs to the sea" have more than four letters? Give them in '
+            "reverse order.",
+            '```python\ntext = "the cold river runs to the sea"\n'
+            "words = [word for word in text.split() if len(word) > 4]\n"
+            'print(", ".join(reversed(words)))\n```',
+        ),
+    )
+    opening: ClassVar[str] = "```python\n"
+    stop: ClassVar[tuple[str, ...]] = ("\n```\n",)
+    """Not the bare fence: a model that cannot continue a begun turn opens the block itself."""
     writing: ClassVar[str] = (
         "You are a careful Python programmer. Write the code that is asked for, short and correct, in one ```python "
         "block. Do not read input."
@@ -59,14 +70,15 @@ class Code(InstructedWorker):
     other_language: ClassVar[str] = (
         "You are a careful programmer. Write the code that is asked for, short and correct, in one fenced block."
     )
-    max_tokens: ClassVar[int] = 400
+    max_tokens: ClassVar[int] = 320
+    writing_tokens: ClassVar[int] = 640
 
     def prompt(self, query: Query, *, reflection: str | None = None) -> Prompt:
         """Asks for a program that answers; when code itself is asked for, for that code."""
         if not ASKS_FOR_CODE.search(query.text):
             return super().prompt(query, reflection=reflection)
         instructions = self.other_language if OTHER_LANGUAGE.search(query.text) else self.writing
-        return Prompt(messages=instructed(query, instructions, reflection=reflection), max_tokens=self.max_tokens)
+        return Prompt(messages=instructed(query, instructions, reflection=reflection), max_tokens=self.writing_tokens)
 
     def conclude(self, query: Query, text: str, sandbox: Sandbox) -> Conclusion:
         """What the program printed; when code itself is asked for, the code, run once to see that it loads."""

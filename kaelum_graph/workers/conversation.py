@@ -20,18 +20,19 @@ def instructed(
 ) -> tuple[Message, ...]:
     """The conversation with a worker's `instructions` in one system message, after the caller's own.
 
-    `demonstrations` are turns of a user and an assistant that show the form of a good answer; they stand before the
-    caller's own turns. `request` frames the last user turn; `reflection` is appended to it, since small models heed
-    what stands last.
+    `demonstrations` show the form of a good answer: as turns of a user and an assistant, which small models heed best;
+    inside a conversation as examples in the system message, so that no model takes them for something that was said.
+    `request` frames the last user turn; `reflection` is appended to it, since small models heed what stands last.
     """
     # Many chat templates take one system message only, and that first.
     system = [turn.content for turn in query.history if turn.role == "system"]
     turns = [turn for turn in query.history if turn.role != "system"]
-    shown = [
-        Message(role, content)
-        for asked, answered in demonstrations
-        for role, content in (("user", request.replace("{query}", asked)), ("assistant", answered))
-    ]
+    if turns:
+        instructions += "".join(f"\n\nExample\n{asked}\n{answered}" for asked, answered in demonstrations)
+        demonstrations = ()
+    shown: list[Message] = []
+    for asked, answered in demonstrations:
+        shown += [Message("user", request.replace("{query}", asked)), Message("assistant", answered)]
     last = request.replace("{query}", query.text)
     if reflection:
         last += f"\n\nEarlier attempts failed: {reflection.strip()}\nAvoid this mistake."

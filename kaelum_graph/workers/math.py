@@ -14,6 +14,7 @@ from kaelum_graph.workers import register
 from kaelum_graph.workers.base import Conclusion
 from kaelum_graph.workers.conversation import InstructedWorker
 from kaelum_graph.workers.programs import run_program
+from kaelum_graph.workers.recompute import recomputed
 
 _ENDS_IN_VALUE = re.compile(
     r"(?P<left>[^=]+=)+\s*(?P<value>[-+−]?[$€£]?\s*\d[\d,]*(?:\.\d+)?%?(?:\s+[A-Za-z][A-Za-z ]*)?)"
@@ -46,15 +47,17 @@ class Math(InstructedWorker):
     verifiers: ClassVar[tuple[str, ...]] = ("arithmetic", "program", *QUERY_CHECKS)
 
     instructions: ClassVar[str] = (
-        "Solve the problem in short lines, one calculation a line with its result. Write no code and no explanations. "
-        "Then give only the final answer in \\boxed{}.\n\n"
-        "Example\n"
-        "Problem: Tom has 3 boxes of 12 pens. He gives away a quarter of the pens and buys 5 more. How many has he?\n"
-        "Pens at first: 3 * 12 = 36\n"
-        "Given away: 36 / 4 = 9\n"
-        "Left: 36 - 9 = 27\n"
-        "With the new ones: 27 + 5 = 32\n"
-        "\\boxed{32}"
+        "Solve the problem in short lines, one calculation a line with its result. "
+        "Then give only the final answer in \\boxed{}."
+    )
+    demonstrations: ClassVar[tuple[tuple[str, str], ...]] = (
+        (
+            "Tom has 3 boxes of 12 pens. He gives away a quarter of the pens and buys 5 more. "
+            "How many pens has he now?",
+            "Pens at first: 3 * 12 = 36\nGiven away: 36 / 4 = 9\nLeft: 36 - 9 = 27\nWith the new ones: 27 + 5 = 32\n"
+            "\\boxed{32}",
+        ),
+        ("Calculate 14 - 9 + 20 - 31.", "14 - 9 = 5\n5 + 20 = 25\n25 - 31 = -6\n\\boxed{-6}"),
     )
     max_tokens: ClassVar[int] = 400
 
@@ -70,6 +73,9 @@ class Math(InstructedWorker):
         lines = [line for line in prose.splitlines() if line.strip()]
         found = boxed(text) or final_answer(text) or (last_number(lines[-1]) if lines else None)
         answer = plain_value(query.text, clean(found)) if found is not None else ""
+        slip = recomputed(query.text, prose, answer) if answer else None
+        if slip is not None:
+            return Conclusion(answer=slip.answer, observation="Recomputed: " + "; ".join(slip.lines))
         if answer:
             return Conclusion(answer=answer)
         return ran or Conclusion(answer=None, error="No final answer was given: end with \\boxed{answer}.")

@@ -122,7 +122,7 @@ def printing(program: str) -> str | None:
     """
     tree = ast.parse(program)
     last = tree.body[-1] if tree.body else None
-    if isinstance(last, ast.Expr) and not isinstance(last.value, ast.Constant):
+    if isinstance(last, ast.Expr) and (len(tree.body) == 1 or not _is_text(last.value)):
         value: ast.expr = tree.body.pop().value  # pyright: ignore[reportAttributeAccessIssue]
     elif isinstance(last, ast.Assign) and isinstance(last.targets[0], ast.Name):
         value = ast.Name(id=last.targets[0].id)
@@ -170,6 +170,11 @@ def _value(question: str, line: str) -> str:
     named = _NAMED_VALUE.fullmatch(line)
     if named and not (line.count(":") > 1 or line.count("=") > 1):
         return clean(named["value"])
+    if re.search(r"\bhow many\b", question, re.IGNORECASE):
+        # Finding every one of them and printing the list is an answer to how many there are.
+        found = _python_list(line)
+        if found is not None:
+            return str(len(found))
     if _ASKS_NUMBER.search(question):
         unquoted = re.sub(r"\"[^\"]*\"|'[^']*'", " ", line)
         numbers = re.findall(rf"(?<![\w.]){_NUMBER}(?!\w)", unquoted)
@@ -182,15 +187,20 @@ def _with_commas(lines: list[str]) -> str:
     """Items on one line with commas between them, from a printed Python list or from one item a line."""
     labelled = answer_line(lines[-1]) or result_line(lines[-1])
     last = re.sub(r"^[A-Za-z][\w ]{2,60}:\s*", "", labelled or lines[-1])
-    try:
-        value: object = ast.literal_eval(last)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        value = None
-    if isinstance(value, (list, tuple)):
-        return ", ".join(str(item) for item in value)
+    items = _python_list(last)
+    if items is not None:
+        return ", ".join(str(item) for item in items)
     if len(lines) > 1 and "," not in last and all(len(line.split()) == 1 for line in lines):
         return ", ".join(lines)
     return clean(last)
+
+
+def _python_list(text: str) -> list[object] | None:
+    try:
+        value: object = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    return [*value] if isinstance(value, (list, tuple)) else None
 
 
 def _unfenced(text: str) -> list[str]:
@@ -239,6 +249,10 @@ def _defined(tree: ast.AST) -> set[str]:
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             found |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
     return found
+
+
+def _is_text(value: ast.expr) -> bool:
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
 def _calls_print(program: str) -> bool:

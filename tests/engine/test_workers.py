@@ -145,6 +145,14 @@ def test_the_conversation_is_kept_in_order_and_the_callers_system_prompts_come_f
     assert "What is twice my number?" in messages[-1].content
 
 
+def test_examples_are_turns_of_their_own_only_where_there_is_no_conversation() -> None:
+    alone = worker("math").prompt(Query(text="2 + 2?", history=HISTORY[:1])).messages
+    assert [turn.role for turn in alone] == ["system", "user", "assistant", "user", "assistant", "user"]
+    inside = worker("math").prompt(Query(text="2 + 2?", history=HISTORY)).messages
+    assert [turn.role for turn in inside] == ["system", "user", "assistant", "tool", "user"]
+    assert alone[2].content in inside[0].content
+
+
 @pytest.mark.parametrize("name", SIX)
 @pytest.mark.parametrize("question", ["How many {braces} are in {query}?", "Write a Python function `f(x)`: {} %s"])
 def test_a_query_is_passed_on_as_it_is(name: str, question: str) -> None:
@@ -281,6 +289,37 @@ def test_a_turn_that_was_cut_off_in_mid_reasoning_is_no_answer(sandbox: Sandbox)
     assert concluded("math", EMAILS, text, sandbox).answer is None
 
 
+SLIPS = [
+    ("State the final answer: 4 - 1 - 7 =", "4 - 1 - 7 = -6", "-4", "Recomputed: 4 - 1 - 7 = -4"),
+    (
+        "What is 205 - 838 + 505?",
+        "\\[205 - 838 = -683\\]\n\n\\[-683 + 505 = 822\\]\n\nThe answer is \\(\\boxed{822}\\).",
+        "-128",
+        "Recomputed: 205 - 838 = -633; (-633) + 505 = -128",
+    ),
+    ("How many has he?", "3 * 35 = 115\n93 - 38 = 55\n115 + 55 = 160\n\\boxed{160}", "160", None),
+    (
+        "How many has he?",
+        "3 * 35 = 115\n115 + 55 = 170\n\\boxed{170}",
+        "160",
+        "Recomputed: 3 * 35 = 105; (105) + 55 = 160",
+    ),
+    # Not plain which 115 is meant; a right chain; a rounding; an answer that no calculation states.
+    ("He has 115. How many in all?", "3 * 35 = 115\n115 + 55 = 170\n\\boxed{170}", "170", None),
+    ("How many has he?", "3 * 35 = 105\n105 + 55 = 160\n\\boxed{160}", "160", None),
+    ("How much is a third?", "100 / 3 = 33.33\n\\boxed{33.33}", "33.33", None),
+    ("How many has he?", "3 * 35 = 115\n\\boxed{8}", "8", None),
+]
+
+
+@pytest.mark.parametrize(("question", "text", "answer", "observation"), SLIPS)
+def test_slips_in_a_chain_are_recomputed_to_its_end(
+    question: str, text: str, answer: str, observation: str | None, sandbox: Sandbox
+) -> None:
+    made = concluded("math", question, text, sandbox)
+    assert (made.answer, made.observation) == (answer, observation)
+
+
 # --- programs --------------------------------------------------------------------------------------------------------
 
 LETTERS = 'How many times does the letter "h" appear in the text: "hundred thousand names and then Mr Fritz"?'
@@ -306,6 +345,9 @@ PROGRAMS = [
     ("```python\ndef main():\n    print('hah'.count('h'))\n```", "2"),
     ("```python\ndef count(text='hah'):\n    return text.count('h')\n```", "2"),
     ("```python\ndef count(text):\n    return text.count('h')\n\ncount('hah')\n```", "2"),
+    ("```python\n3\n```", "3"),
+    # Every one of them found, where their number is asked for.
+    ("```python\nimport re\nprint(re.findall('h', 'hah'))\n```", "2"),
     # Several blocks.
     ("```python\ndef count(t):\n    return t.count('h')\n```\nUsage:\n```python\nprint(count('hah'))\n```", "2"),
     ("```python\nprint(1/0)\n```\nBetter:\n```python\nprint(2)\n```", "2"),
@@ -477,6 +519,29 @@ FACTS = [
 @pytest.mark.parametrize(("text", "answer"), FACTS)
 def test_a_fact_is_read_without_its_sentence(text: str, answer: str, sandbox: Sandbox) -> None:
     assert concluded("factual", "What is the capital of Peru?", text, sandbox).answer == answer
+
+
+STATEMENTS = [
+    ("What is the chemical symbol of sulfur?", "S is the chemical symbol of sulfur.", "S"),
+    ("What is the chemical symbol of sulfur?", 'Sulfur has the chemical symbol "S".', "S"),
+    ("What is the chemical symbol of sulfur?", "Sulfur is represented by the symbol S.", "S"),
+    ("What is the atomic number of bromine?", "Answer: bromine has an atomic number of 35.", "35"),
+    ("What is the atomic number of bromine?", "Bromine is an element with atomic number 35.", "35"),
+    ("Which chemical element has the symbol Na?", "The chemical element that has the symbol Na is sodium.", "sodium"),
+    ("What is the capital of Mexico?", "The capital of Mexico is Mexico City.", "Mexico City"),
+    ("Who wrote War and Peace?", "Leo Tolstoy wrote War and Peace.", "Leo Tolstoy"),
+    ("What is the largest planet?", "The largest planet in our solar system is Jupiter.", "Jupiter"),
+    ("Is the Earth flat?", "No, the Earth is not flat.", "No"),
+    ("Which is larger, the Sun or the Moon?", "The Sun is larger.", "The Sun is larger"),
+    ("When did the Berlin Wall fall?", "In 1989", "In 1989"),
+]
+
+
+@pytest.mark.parametrize(("question", "text", "answer"), STATEMENTS)
+def test_the_part_that_the_question_did_not_say_is_the_fact(
+    question: str, text: str, answer: str, sandbox: Sandbox
+) -> None:
+    assert concluded("factual", question, text, sandbox).answer == answer
 
 
 def test_no_fact_is_an_error_for_the_model(sandbox: Sandbox) -> None:
