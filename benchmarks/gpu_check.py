@@ -49,7 +49,7 @@ def model_folder(weights: Path, *, sha256: str | None, scratch: Path) -> Path:
         return weights
     gguf = gguf_file(weights, scratch)
     digest = checked_sha256(gguf)
-    known = {entry.sha256: entry.name for entry in MODELS.values() if entry.sha256}
+    known = {entry.pinned.sha256: entry.name for entry in MODELS.values() if entry.pinned}
     if sha256 is not None and digest != sha256.lower():
         raise CheckError(f"{gguf.name} has SHA-256 {digest}; expected {sha256.lower()}")
     print(f"weights: SHA-256 {digest}, {known.get(digest, 'not in the catalogue')}", flush=True)

@@ -4,7 +4,8 @@
 
 Each contender runs in a process of its own, so that its peak memory is its own; they take turns, so that whatever else
 the machine does falls on all alike. Prompts come in two kinds: `shared` (as a search asks: 8 samples of each prompt)
-and `distinct` (every sequence its own prompt). A figure is all tokens generated over wall-clock, prompts included.
+and `distinct` (every sequence its own prompt). A figure is all tokens generated over wall-clock, prompts included; on
+a machine that others use as well, `--clock cpu --threads 1` counts the process's own CPU seconds instead.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any, Literal
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 Kind = Literal["shared", "distinct"]
+Clock = Literal["wall", "cpu"]
 Figures = dict[str, list[float]]
 
 CONTENDERS = ("generate", "padded", "continuous")
@@ -116,9 +118,13 @@ class Engine:
         return sum(sample.completion_tokens for generation in generations for sample in generation.samples)
 
 
-def contend(pipe: Connection, name: str, folder: str, device: str, max_batch: int) -> None:
+def contend(pipe: Connection, name: str, folder: str, device: str, max_batch: int, threads: int | None) -> None:
     """Body of a contender's process: load, then run what the pipe asks for until it says None."""
     try:
+        import torch
+
+        if threads is not None:
+            torch.set_num_threads(threads)
         contender: PlainGenerate | Engine
         if name == "generate":
             contender = PlainGenerate(Path(folder), device)
@@ -129,10 +135,11 @@ def contend(pipe: Connection, name: str, folder: str, device: str, max_batch: in
         contender.run([("Hello", 1)], 2)
         pipe.send(("ready", peak_memory_gb(device)))
         while (task := pipe.recv()) is not None:
-            kind, batch, tokens = task
-            start = time.perf_counter()
+            kind, batch, tokens, clock = task
+            now = time.process_time if clock == "cpu" else time.perf_counter
+            start = now()
             count = contender.run(prompts_of(kind, batch), tokens)
-            pipe.send(("done", count / (time.perf_counter() - start), peak_memory_gb(device)))
+            pipe.send(("done", count / (now() - start), peak_memory_gb(device)))
     except Exception as error:
         pipe.send(("failed", f"{type(error).__name__}: {error}"))
 
@@ -148,7 +155,15 @@ def peak_memory_gb(device: str) -> tuple[float, float]:
 
 
 def measure(
-    folder: Path, *, device: str, batches: Sequence[int], tokens: int, repeats: int, contenders: list[str]
+    folder: Path,
+    *,
+    device: str,
+    batches: Sequence[int],
+    tokens: int,
+    repeats: int,
+    contenders: list[str],
+    clock: Clock = "wall",
+    threads: int | None = None,
 ) -> dict[str, Any]:
     """Figures by contender, kind and batch; contenders take turns within each repeat."""
     context = multiprocessing.get_context("spawn")
@@ -171,7 +186,7 @@ def measure(
 
     for name in contenders:
         pipes[name], theirs = context.Pipe()
-        args = (theirs, name, str(folder), device, max(batches))
+        args = (theirs, name, str(folder), device, max(batches), threads)
         process = context.Process(target=contend, args=args, daemon=True)
         process.start()
         theirs.close()
@@ -185,7 +200,7 @@ def measure(
                 for name in contenders[repeat % len(contenders) :] + contenders[: repeat % len(contenders)]:
                     if name in failures:
                         continue
-                    pipes[name].send((kind, batch, tokens))
+                    pipes[name].send((kind, batch, tokens, clock))
                     if (reply := ask(name)) is not None:
                         figures[name].setdefault(f"{kind} {batch}", []).append(reply[1])
                         print(f"{kind} {batch} {name}: {reply[1]:.1f} tokens/s", file=sys.stderr, flush=True)
@@ -267,6 +282,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=3, help="interleaved repeats (default 3)")
     parser.add_argument("--contenders", default=",".join(CONTENDERS), help="which of generate, padded, continuous")
     parser.add_argument("--device", help="cpu or cuda (default: cuda when there is one)")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="count wall-clock or CPU seconds")
+    parser.add_argument("--threads", type=int, help="threads of torch (default: its own choice)")
     parser.add_argument("--json", type=Path, help="write all figures here")
     options = parser.parse_args(arguments)
 
@@ -281,9 +298,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tokens=options.tokens,
         repeats=options.repeats,
         contenders=options.contenders.split(","),
+        clock=options.clock,
+        threads=options.threads,
     )
     results |= {"hardware": hardware(device), "model": folder.name, "tokens": options.tokens}
-    title = f"{folder.name}, {options.tokens} new tokens a sequence, tokens/s; {results['hardware']}"
+    per = "CPU second" if options.clock == "cpu" else "second"
+    threads = f", {options.threads} threads" if options.threads else ""
+    title = f"{folder.name}, {options.tokens} new tokens a sequence, tokens a {per}; {results['hardware']}{threads}"
     print(table(results, title=title))
     if options.json is not None:
         options.json.write_text(json.dumps(results, indent=1), encoding="utf-8")

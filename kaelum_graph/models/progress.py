@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Report: TypeAlias = Callable[[str, int, int], None]
-"""Called with a stage, what is done and what there is in all (bytes or pieces; 0 in all: unknown)."""
+"""Called with a stage, the bytes done and the bytes in all (0 in all: not known)."""
 
 POLL_SECONDS = 0.2
 
@@ -21,13 +25,14 @@ def silent(stage: str, done: int, total: int) -> None:
 
 @contextmanager
 def watching(folder: Path, stage: str, total: int, report: Report) -> Generator[None]:
-    """Report the growth of `folder` in bytes while another process writes into it."""
+    """Report the growth of `folder` in bytes while another thread or process writes into it."""
     finished = threading.Event()
 
     def watch() -> None:
         while not finished.wait(POLL_SECONDS):
             report(stage, folder_bytes(folder), total)
 
+    report(stage, 0, total)
     thread = threading.Thread(target=watch, name="kaelum-progress", daemon=True)
     thread.start()
     try:
@@ -40,39 +45,70 @@ def watching(folder: Path, stage: str, total: int, report: Report) -> Generator[
 def folder_bytes(folder: Path) -> int:
     """Bytes of the files below a folder; files that vanish while it counts are left out."""
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except OSError:
-            continue
+    for directory, _, names in os.walk(folder):  # which, unlike rglob, bears folders that vanish under it
+        for name in names:
+            with suppress(OSError):
+                total += os.stat(os.path.join(directory, name)).st_size
     return total
 
 
 @contextmanager
 def on_terminal() -> Generator[Report]:
     """A report that draws a bar on standard error; one line a stage where that is no terminal."""
-    if not sys.stderr.isatty():
-        seen: set[str] = set()
+    if sys.stderr is not None and sys.stderr.isatty():  # pyright: ignore[reportUnnecessaryComparison] (after `2>&-`)
+        from rich.console import Console
 
-        def once(stage: str, done: int, total: int) -> None:
-            if stage not in seen:
-                seen.add(stage)
-                print(f"kaelum: {stage}", file=sys.stderr)
-
-        yield once
+        with bars(Console(stderr=True)) as report:
+            yield report
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+    seen: set[str] = set()
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    def once(stage: str, done: int, total: int) -> None:
+        if stage not in seen:
+            seen.add(stage)
+            print(f"kaelum: {stage}", file=sys.stderr, flush=True)
+
+    yield once
+
+
+@contextmanager
+def bars(console: Console) -> Generator[Report]:
+    """A report that draws one line on `console`: a bar with bytes, rate and time left, or a clock without bytes."""
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        ProgressColumn,
+        SpinnerColumn,
+        Task,
+        TaskID,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+    from rich.text import Text
+
+    class OnlyWithBytes(ProgressColumn):
+        """Another column, left out of stages that do not count bytes."""
+
+        def __init__(self, column: ProgressColumn) -> None:
+            super().__init__()
+            self._column = column
+
+        def render(self, task: Task) -> Text:
+            return Text.from_markup(str(self._column.render(task))) if task.total else Text()
+
+    columns: list[ProgressColumn] = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24)]
+    columns += [OnlyWithBytes(column) for column in (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())]
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
         tasks: dict[str, TaskID] = {}
 
         def draw(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
                 for earlier in tasks.values():
                     progress.update(earlier, visible=False)
-                tasks[stage] = progress.add_task(stage)
+                tasks[stage] = progress.add_task(stage, total=total or None)
             progress.update(tasks[stage], completed=done, total=total or None)
 
         yield draw

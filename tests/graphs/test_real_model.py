@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from kaelum_flow.facade import Kaelum
 from kaelum_graph.config import Settings
 from kaelum_graph.encoder import Encoder
 from kaelum_graph.models.local import LocalPolicyModel
 from kaelum_graph.sandbox import ProcessSandbox
-from kaelum_flow.facade import Kaelum
 
 pytestmark = pytest.mark.model
 
