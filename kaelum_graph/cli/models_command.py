@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kaelum_graph.cli.parser import add_settings_flags, settings_of
 
@@ -13,53 +14,73 @@ if TYPE_CHECKING:
 
     Subparsers = argparse._SubParsersAction[Any]
 
+Run: TypeAlias = Callable[[argparse.Namespace], int]
+
 
 def register(subparsers: Subparsers) -> None:
     """Add the command and its actions."""
     parser = subparsers.add_parser(
         "models",
         help="list, get and remove models",
-        description="Without an action: the models that are installed, and those of the catalogue.",
+        description="Without an action: the models on this machine, then the rest of the catalogue.",
     )
-    parser.add_argument("action", nargs="?", choices=("list", "get", "remove"), default="list")
-    parser.add_argument("name", nargs="?", metavar="NAME", help="catalogue name, hub id org/name, or path of a GGUF")
-    parser.add_argument("--json", action="store_true", help="print JSON: a list of models, or one object")
-    parser.add_argument("--keep-gguf", action="store_true", help="with get: leave the GGUF file in the model's folder")
-    add_settings_flags(parser)
-    parser.set_defaults(run=run)
+    _add_options(parser)
+    parser.set_defaults(run=run_list)
+    actions = parser.add_subparsers(title="actions", metavar="ACTION")
+
+    _action(actions, "list", run_list, "the models on this machine, then the rest of the catalogue")
+    get = _action(actions, "get", run_get, "fetch a model unless it is there, and print its folder")
+    get.add_argument("name", metavar="NAME", help="catalogue name, hub id org/name, or path of a .gguf file")
+    get.add_argument("--keep-gguf", action="store_true", help="leave the GGUF file in the model's folder")
+    remove = _action(actions, "remove", run_remove, "remove a model, and what was fetched of it")
+    remove.add_argument("name", metavar="NAME", help="as in the list")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Do what the arguments say; 0, or an error raised (exit code 2 for a bad name, 3 when it can't be had)."""
-    from kaelum_graph.errors import UsageError
+def run_list(arguments: argparse.Namespace) -> int:
+    """Print the table; 0."""
+    rows = table(settings_of(arguments).settings)
+    print(json.dumps(rows, indent=2) if arguments.json else lines(rows))
+    return 0
+
+
+def run_get(arguments: argparse.Namespace) -> int:
+    """Fetch a model and print its folder; 0. Raises errors of exit code 2 for a bad name, 3 when it can't be had."""
+    from kaelum_graph.models.progress import on_terminal
+    from kaelum_graph.models.weights import resolve_model
 
     settings = settings_of(arguments).settings
-    action, name = arguments.action, arguments.name
-    if arguments.keep_gguf and action != "get":
-        raise UsageError(f"--keep-gguf goes with `kaelum models get`, not with {action}.")
-    if action == "list":
-        if name:
-            raise UsageError(f"`kaelum models list` takes no name, got '{name}'.")
-        rows = table(settings)
-        print(json.dumps(rows, indent=2) if arguments.json else lines(rows))
-        return 0
-    if not name:
-        raise UsageError(f"`kaelum models {action}` needs a NAME; `kaelum models` lists them.")
-    if action == "get":
-        from kaelum_graph.models.progress import on_terminal
-        from kaelum_graph.models.weights import resolve_model
+    with on_terminal() as report:
+        folder = resolve_model(
+            arguments.name,
+            cache_dir=settings.cache_dir,
+            hub=settings.hub,
+            keep_gguf=arguments.keep_gguf,
+            report=report,
+        )
+    print(json.dumps({"name": arguments.name, "folder": str(folder)}) if arguments.json else folder)
+    return 0
 
-        with on_terminal() as report:
-            folder = resolve_model(
-                name, cache_dir=settings.cache_dir, hub=settings.hub, keep_gguf=arguments.keep_gguf, report=report
-            )
-        print(json.dumps({"name": name, "folder": str(folder)}) if arguments.json else folder)
-        return 0
+
+def run_remove(arguments: argparse.Namespace) -> int:
+    """Remove a model and print what that freed; 0. Raises errors of exit code 2 when it is not there."""
     from kaelum_graph.models.installed import remove_model
 
-    freed = remove_model(name, cache_dir=settings.cache_dir)
-    print(json.dumps({"name": name, "freed": freed}) if arguments.json else f"{_size(freed)} freed")
+    freed = remove_model(arguments.name, cache_dir=settings_of(arguments).settings.cache_dir)
+    print(json.dumps({"name": arguments.name, "freed": freed}) if arguments.json else f"{_size(freed)} freed")
     return 0
+
+
+def _action(actions: Subparsers, name: str, run: Run, summary: str) -> argparse.ArgumentParser:
+    parser = actions.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    _add_options(parser)
+    # What was said before the action's name stays as it was said.
+    parser.set_defaults(json=argparse.SUPPRESS, config=argparse.SUPPRESS, run=run)
+    return parser
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON: a list of models, or one object")
+    add_settings_flags(parser)
 
 
 def table(settings: Settings) -> list[dict[str, Any]]:
