@@ -21,8 +21,75 @@ CODE_EXAMPLE = (
     'print(", ".join(reversed(words)))\n```',
 )
 
+SENTENCES_EXAMPLE = (
+    MATH_EXAMPLE[0],
+    "At first Tom has 3 * 12 = 36 pens. He gives away 36 / 4 = 9 pens, so 36 - 9 = 27 pens are left. "
+    "With the new ones he has 27 + 5 = 32 pens.\n\\boxed{32}",
+)
+LIST_EXAMPLE = (
+    'Which of these names hold the letter "a"? Answer with a comma-separated list, e.g. name_1, name_2: '
+    "Rita, Bob, Zoe, PAUL, Ivan",
+    '```python\nnames = ["Rita", "Bob", "Zoe", "PAUL", "Ivan"]\n'
+    'print(", ".join(name for name in names if "a" in name.lower()))\n```',
+)
+LIARS = (
+    "On an island live monks, who always tell the truth, and pirates, who always lie. You meet Ann and Bob. Ann says: "
+    '"Bob is a pirate or I am a monk." Bob says: "If Ann is a monk then I am a pirate." Who is a monk and who is a '
+    'pirate? (Format your answer like: "Ann is a monk/pirate, and Bob is a monk/pirate")'
+)
+LIARS_PROGRAM = (
+    LIARS,
+    '```python\nfrom itertools import product\n\nkind = {True: "a monk", False: "a pirate"}\n'
+    "for ann, bob in product([True, False], repeat=2):  # True: a monk\n"
+    "    ann_says = (not bob) or ann\n    bob_says = (not ann) or (not bob)\n"
+    "    if ann_says == ann and bob_says == bob:\n"
+    '        print(f"Ann is {kind[ann]}, and Bob is {kind[bob]}")\n```',
+)
+LIARS_WORDS = (
+    LIARS,
+    "Ann a monk, Bob a monk: Bob's words are false, but monks don't lie. No.\n"
+    "Ann a monk, Bob a pirate: Bob's words are true, but pirates lie. No.\n"
+    "Ann a pirate, Bob a monk: Ann's words are false and Bob's are true. Yes.\n"
+    "Ann a pirate, Bob a pirate: Ann's words are true, but pirates lie. No.\n"
+    "Answer: Ann is a pirate, and Bob is a monk",
+)
+FOLLOWS_NOT = (
+    "1. All cats are mammals.\n2. Some mammals are swimmers.\nDoes it follow that some cats are swimmers? (Yes or No)",
+    "The mammals that swim need not be cats.\nAnswer: No",
+)
+FOLLOWS = (
+    "1. No roses are trees.\n2. All oaks are trees.\nDoes it follow that no oaks are roses? (Yes or No)",
+    "An oak is a tree, and no tree is a rose.\nAnswer: Yes",
+)
+PASSAGE = (
+    'Describe a village in exactly 3 sentences, with at most 40 words. Use the words "bell" and "snow".',
+    "Snow lay on every roof of the village. At noon the old bell rang twice. Then nothing moved but smoke.",
+)
+POEM = (
+    'Write a poem of exactly 4 lines about a fox. Begin with "Under" and use the word "gold", but not the word "red".',
+    "Under the hedge a shadow wakes,\nGold eyes that no one sees,\nShe crosses fields and frozen lakes\n"
+    "And melts among the trees.",
+)
+OFFERS = (
+    "Compare two jobs and conclude which one pays more in a year.\n"
+    "- Kestrel: 2000 euros a month and a bonus of 1000 euros\n- Linnet: 2200 euros a month and no bonus",
+    "- Kestrel: 12 * 2000 + 1000 = 25000 euros a year\n- Linnet: 12 * 2200 + 0 = 26400 euros a year\n"
+    "- 26400 is more than 25000.\nConclusion: Linnet pays more.",
+)
+GUESTS = (
+    "What do the guests of this hotel like most: room, food or staff?\n1. The soup was wonderful.\n"
+    "2. A soft, wide bed.\n3. Best breakfast ever.\n4. It rained.",
+    "1. The soup: food\n2. The bed: room\n3. The breakfast: food\n4. The rain: none of them\n"
+    "- food 2, room 1, staff 0\nConclusion: food is liked most.",
+)
+
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "math": {
+        "sentences": {
+            "instructions": "Solve the problem step by step in short sentences, each with its calculation. Write no "
+            "code. Then give only the final answer in \\boxed{}.",
+            "demonstrations": (SENTENCES_EXAMPLE, SUM_EXAMPLE),
+        },
         "careful": {
             "instructions": "You are a careful mathematician. Solve the problem step by step, one short calculation a "
             "line. Then give only the final answer in \\boxed{}."
@@ -41,6 +108,13 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "bare": {"instructions": "Think step by step. End with a line 'Answer: ' and the number."},
     },
     "code": {
+        "lists": {
+            "instructions": "You answer questions by writing a short Python program. Copy the data of the question "
+            "into it, compute, and print only the answer, in the format that the question asks for.",
+            "demonstrations": (CODE_EXAMPLE, LIST_EXAMPLE),
+            "opening": "```python\n",
+            "stop": ("\n```\n",),
+        },
         "program": {
             "instructions": "You answer questions by writing a short Python program. Put the data of the question into "
             "the program, compute the answer, and print only the answer, in exactly the format that the question asks "
@@ -62,6 +136,17 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         },
     },
     "logic": {
+        "mixed": {
+            "instructions": "You solve logic puzzles. Where a puzzle has few cases, write a short Python program that "
+            "tries them all and prints the answer. Else reason in a line or two and end with a line 'Answer: '.",
+            "demonstrations": (LIARS_PROGRAM, FOLLOWS_NOT, FOLLOWS),
+        },
+        "cases": {
+            "instructions": "You solve logic puzzles. Go through the cases, one a line, and rule out those that "
+            "contradict a fact. End with a line 'Answer: ' and only the answer, in the format that the question asks "
+            "for.",
+            "demonstrations": (LIARS_WORDS, FOLLOWS_NOT, FOLLOWS),
+        },
         "words": {
             "instructions": "You solve logic puzzles. List the given facts, then reason from them one step a line, "
             "ruling out what contradicts a fact. End with a line 'Answer: ' followed by only the answer, in exactly "
@@ -108,6 +193,11 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         },
     },
     "creative": {
+        "turns": {
+            "instructions": "You are a writer. Write exactly what is asked for: the number of sentences or lines, the "
+            "words that must appear. Reply with the text alone.",
+            "demonstrations": (PASSAGE, POEM),
+        },
         "writer": {
             "instructions": "You are a writer. Write exactly what is asked for and keep to every constraint: counts, "
             "words that must appear, form, tone. Reply with the text alone, without a title, an introduction or "
@@ -120,6 +210,11 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         },
     },
     "analysis": {
+        "turns": {
+            "instructions": "You are an analyst. Go through the material point by point, one short line each, with the "
+            "numbers worked out. Weigh the points, and end with one line that begins with 'Conclusion:'.",
+            "demonstrations": (OFFERS, GUESTS),
+        },
         "analyst": {
             "instructions": "You are an analyst. Break the question down into its main points, treat each in a "
             "sentence or two with the reason for it, weigh them, and end with a line that begins with 'Conclusion:'."

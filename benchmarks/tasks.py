@@ -275,7 +275,7 @@ _SUBJECTS = (
 )  # fmt: skip
 _WORDS = (
     "silver", "river", "window", "quiet", "bread", "shadow", "seven", "green", "stone", "morning", "music", "paper",
-    "dust", "lantern", "harbour", "blue", "wind", "memory", "door", "song",
+    "dust", "lantern", "harvest", "blue", "wind", "memory", "door", "song",
 )  # fmt: skip
 _OPENINGS = ("Tonight", "Once", "Nobody", "Listen", "Slowly", "Somewhere")
 

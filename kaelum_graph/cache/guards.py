@@ -6,6 +6,7 @@ difference that is not known to be harmless is a difference: a missed hit costs 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,10 +14,14 @@ from dataclasses import dataclass
 from kaelum_graph.cache.reading import Reading, read, stem, superlative
 from kaelum_graph.cache.tokens import Token
 from kaelum_graph.cache.wording import (
+    ACRONYMS,
     ANTONYM_PAIRS,
     CASE_MATTERS,
     COMPARISONS,
     FORMATS,
+    FUNCTION_WORDS,
+    MEANINGS,
+    MENTIONS,
     NEGATIONS,
     NEGATIVE_PREFIXES,
     QUESTION_WORDS,
@@ -123,6 +128,41 @@ def question_type(one: Reading, other: Reading) -> str:
     )
 
 
+def mention(one: Reading, other: Reading) -> str:
+    """In a question about words, the very words: no synonym, spelling, contraction or courtesy is left out of it."""
+    raw = [_RAW_WORD.findall(_OPENING.sub("", reading.text.lower().replace("’", "'"))) for reading in (one, other)]
+    if not any(MENTIONS & {*words} for words in raw):
+        return ""
+    # Of two questions for a meaning the words of the question itself may differ.
+    skipped = MEANINGS | _OF_A_MEANING if all(MEANINGS & {*words} for words in raw) else _ARTICLES
+    left, right = ([word for word in words if word not in skipped] for words in raw)
+    return "" if left == right else _difference(left, right) or "the words in another order"
+
+
+_RAW_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+_OPENING = re.compile(r"^\s*(?:(?:hi|hello|hey)[!,.]\s*)?(?:(?:can|could|would|will) you (?:please )?|please )")
+_ARTICLES = frozenset({"a", "an", "the"})
+_OF_A_MEANING = _ARTICLES | {"what", "what's", "is", "does", "do", "of", "by"}
+
+
+def pauses(one: Reading, other: Reading) -> str:
+    """A comma or colon between two words, or the hyphen of "man-eating", where the other has none."""
+    marks = [{(mark[1].lower(), mark[3].lower()): mark[2] for mark in _PAUSE.finditer(x.text)} for x in (one, other)]
+    for pair in marks[0].keys() & marks[1].keys():
+        if pair[1] not in _AFTER_A_PAUSE and marks[0][pair].strip() != marks[1][pair].strip():
+            return f"'{' '.join(pair)}' with and without a pause"
+    return ""
+
+
+_PAUSE = re.compile(r"(?<!\w)([^\W\d_]+)(\s*[,:;]\s*|\s+|-(?=\w+ing\b))(?=([^\W\d_]+))")
+_AFTER_A_PAUSE = QUESTION_WORDS | {"and", "or", "please", "is", "are", "do", "does", "did", "can", "write", "thanks"}
+
+
+def voice(one: Reading, other: Reading) -> str:
+    """Who does it against to whom it is done: "who was paid", "who paid"."""
+    return _difference(one.passive, other.passive)
+
+
 def tense(one: Reading, other: Reading) -> str:
     """Past against anything else."""
     return "past against present" if one.past != other.past else ""
@@ -179,15 +219,23 @@ def _same_token(a: Token, b: Token, one: Reading, other: Reading) -> bool:
         return True
     if a.kind != "word" or stem(a.key) != stem(b.key) or {"title", "capitals"} & {a.case, b.case}:
         return False
-    return {a.article, b.article} == {"a", ""} or one.singular_verb != other.singular_verb
+    if "the" in (a.article, b.article) or not _asks(one) or not _asks(other):
+        return False
+    return {a.article, b.article} == {"a", ""} or (one.singular_verb != other.singular_verb and a.article == b.article)
+
+
+def _asks(reading: Reading) -> bool:
+    """Whether it is a question and not a request: "name a river" is not "name rivers"."""
+    return bool(reading.tokens) and reading.tokens[0].key in QUESTION_WORDS
 
 
 def articles(one: Reading, other: Reading) -> str:
-    """A "the" against an "a", and against nothing where little else is said ("what is time", "what is the time")."""
+    """A "the" against an "a"; against nothing where little is said ("what is time") or the question is yes or no."""
     said = sum(token.key not in QUESTION_WORDS for token in one.tokens)
     for a, b in zip(one.tokens, other.tokens, strict=True):
         pair = {a.article, b.article}
-        if pair == {"a", "the"} or (len(pair) == 2 and said < 2 and a.key == b.key):
+        bare = pair == {"the", ""} and one.yes_no
+        if pair == {"a", "the"} or (len(pair) == 2 and (said < 2 or bare) and a.key == b.key):
             return f"{a.article or 'no article'} against {b.article or 'no article'} before {a.surface}"
     return ""
 
@@ -199,6 +247,11 @@ def capitals(one: Reading, other: Reading) -> str:
         if a.kind != "word" or a.surface == b.surface or not a.surface or not b.surface or a.key != b.key:
             continue
         if a.unit and len(a.key) <= 3 and len(a.surface) == len(b.surface):
+            return f"{a.surface} against {b.surface}"
+        if "capitals" in (a.case, b.case) and a.case != b.case and not _spelled(a.key):
+            return f"{a.surface} against {b.surface}"
+        shouted = a.case == b.case == "lower" and len(a.key) > 1 and a.surface.isupper() != b.surface.isupper()
+        if shouted and a.key in CASE_MATTERS - FUNCTION_WORDS | {"us"}:
             return f"{a.surface} against {b.surface}"
         if a.case == b.case or ("start" in (a.case, b.case) and "capitals" not in (a.case, b.case)):
             continue
@@ -214,6 +267,11 @@ def capitals(one: Reading, other: Reading) -> str:
     return ""
 
 
+def _spelled(word: str) -> bool:
+    """Whether an acronym is no word: DNA, HTML; not PIN."""
+    return word in ACRONYMS or not set(word) & set("aeiouy")
+
+
 GUARDS: dict[str, Guard] = {
     "numbers": numbers,
     "literals": literals,
@@ -224,6 +282,9 @@ GUARDS: dict[str, Guard] = {
     "comparison": comparison,
     "form": form,
     "tense": tense,
+    "voice": voice,
+    "mention": mention,
+    "pauses": pauses,
     "names": names,
     "wording": wording,
     "order": order,

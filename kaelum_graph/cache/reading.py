@@ -8,7 +8,15 @@ from functools import lru_cache
 
 from kaelum_graph.cache.phrases import rewritten
 from kaelum_graph.cache.tokens import Token, tokens_of
-from kaelum_graph.cache.wording import FUNCTION_WORDS, NOT_SUPERLATIVE, PRONOUNS, QUESTION_WORDS, SAME_WORD
+from kaelum_graph.cache.wording import (
+    FUNCTION_WORDS,
+    NOT_SUPERLATIVE,
+    PARTITIVES,
+    PASSIVES,
+    PRONOUNS,
+    QUESTION_WORDS,
+    SAME_WORD,
+)
 
 _ARTICLES = frozenset({"a", "an", "the"})
 _BE = frozenset({"is", "are", "am", "was", "were"})
@@ -35,6 +43,8 @@ class Reading:
     yes_no: bool
     capitals: bool
     indented: tuple[str, ...]
+    passive: tuple[str, ...]  # participles of a text with a form of "be"
+    text: str
 
 
 @lru_cache(maxsize=4096)
@@ -47,15 +57,24 @@ def read(text: str) -> Reading:
     tokens = rewritten(_one_asker([_one_spelling(token) for token in tokens]))
     yes_no = bool(tokens) and tokens[0].word in _BE | _DO | {"has", "have", "had"}
     tokens = _superlative_first(_owners_last(_operators(tokens)))
-    tokens = _everywhere_dropped(tokens)
+    tokens = _everywhere(tokens)
     past = any(token.word in _PAST or _past_form(tokens, index) for index, token in enumerate(tokens))
+    passive = _passive(tokens)
     kept, singular = _without_fillers(tokens)
     if yes_no:
         kept.insert(0, Token("word", "YESNO", ""))
-    return Reading(tuple(kept), past, singular, yes_no or kept[:1] == [_YES_NO], capitals, indented)
+    return Reading(tuple(kept), past, singular, yes_no or kept[:1] == [_YES_NO], capitals, indented, passive, text)
+
+
+def _passive(tokens: list[Token]) -> tuple[str, ...]:
+    words = [token.word for token in tokens]
+    if not _BE & {*words}:
+        return ()
+    return tuple(sorted(word for word in words if word in PASSIVES or (len(word) > 4 and word.endswith("ed"))))
 
 
 _YES_NO = Token("word", "YESNO", "YESNO")
+_WORLD = Token("word", "WORLD", "")
 
 
 def stem(word: str) -> str:
@@ -182,8 +201,8 @@ def _superlative_first(tokens: list[Token]) -> list[Token]:
     return tokens
 
 
-def _everywhere_dropped(tokens: list[Token]) -> list[Token]:
-    """Without "in the world" after a superlative; "in" after one is "of"."""
+def _everywhere(tokens: list[Token]) -> list[Token]:
+    """One form of "in the world" after a superlative; "in" after one is "of"."""
     places = [index for index, token in enumerate(tokens) if superlative(token.word)]
     if len(places) != 1:
         return tokens
@@ -192,11 +211,11 @@ def _everywhere_dropped(tokens: list[Token]) -> list[Token]:
     for phrase in _EVERYWHERE:
         for start in range(place + 2, min(place + 4, len(words))):
             if tuple(words[start : start + len(phrase)]) == phrase and start + len(phrase) == len(words):
-                return tokens[:start]
+                return [*tokens[:start], _WORLD]
     tail = ("of", "the", "world"), ("of", "world"), ("of", "earth")
     for phrase in tail:
         if tuple(words[-len(phrase) :]) == phrase and len(words) - len(phrase) in (place + 2, place + 3):
-            return tokens[: -len(phrase)]
+            return [*tokens[: -len(phrase)], _WORLD]
     for index in range(place + 2, min(place + 4, len(words))):
         if words[index] == "in":
             return [*tokens[:index], *tokens[index + 1 :]]
@@ -217,7 +236,7 @@ def _without_fillers(tokens: list[Token]) -> tuple[list[Token], bool]:
             continue
         elif word in _DO and after is not None and _auxiliary(before, after):
             singular = singular or word == "does"
-        elif word == "of" and before is not None and before.kind == "word" and before.word not in ("out", "instead"):
+        elif word == "of" and before is not None and before.kind == "word" and before.word not in PARTITIVES:
             continue
         else:
             kept.append(replace(token, article=article, owner=False))

@@ -63,6 +63,9 @@ _LONE_WORDS = frozenset({"a", "A", "I", "i"})
 _BEFORE_I = frozenset(
     "do can could should would will must may did am and but if that because when what how why where which".split()
 )
+_COUNTED = frozenset(
+    "is of than to and or from by plus minus times equals between over under about divided multiplied what".split()
+)
 _BEFORE_ONE = frozenset({"can", "could", "does", "should", "would"})
 _DROPPED = frozenset(",:\"'")
 
@@ -86,11 +89,15 @@ def tokens_of(text: str) -> list[Token]:
             tokens.append(_number(surface, before))
         elif kind == "word":
             tokens.extend(_words(surface, before=before, beginning=beginning, shouted=shouted))
-        elif kind == "stop" and _ends_sentence(surface, before, following, text, match.end()):
+        elif (
+            kind == "stop"
+            and not _spoken_of(matches, index)
+            and _ends_sentence(surface, before, following, text, match.end())
+        ):
             tokens.append(Token("break", "BREAK", surface))
         elif surface == "&" and _between_words(matches, index):
             tokens.append(Token("word", "and", surface))
-        elif not (surface in _DROPPED and not _between_values(matches, index)) and not _is_hyphen(matches, index):
+        elif _counts(matches, index) and not _is_hyphen(matches, index):
             tokens.append(Token("symbol", surface, surface))
         beginning = bool(tokens) and tokens[-1].kind == "break"
     while tokens and tokens[-1].kind == "break":
@@ -122,7 +129,7 @@ def _number(surface: str, before: Token | None) -> Token:
     if key in ORDINALS:
         return Token("word", ORDINALS[key], surface)
     # After a name it may be a version: 3.0 of something is not 3 of it.
-    version = before is not None and (before.case in ("title", "capitals") or before.key in ("version", "v"))
+    version = before is not None and before.kind in ("word", "literal") and before.key not in _COUNTED
     if not version and key.count(".") == 1:
         whole, fraction = key.split(".")
         key = key if fraction.strip("0") else whole
@@ -169,6 +176,28 @@ def _between_values(matches: list[re.Match[str]], index: int) -> bool:
     if mark.group() == ":":
         return before.end() == mark.start() and mark.end() == after.start()
     return value(before) and value(after)
+
+
+def _spoken_of(matches: list[re.Match[str]], index: int) -> bool:
+    """Whether a mark stands alone between spaces in a sentence: it is what the sentence is about."""
+    if not 0 < index < len(matches) - 1:
+        return False
+    before, mark, after = matches[index - 1 : index + 2]
+    return before.end() < mark.start() and mark.end() < after.start() and not after.group()[0].isupper()
+
+
+def _counts(matches: list[re.Match[str]], index: int) -> bool:
+    """Whether a mark is more than punctuation."""
+    mark = matches[index]
+    if mark.group() not in _DROPPED or _between_values(matches, index) or _spoken_of(matches, index):
+        return True
+    if not index:
+        return False
+    before = matches[index - 1]
+    touches = before.end() == mark.start()
+    measure = mark.group() in "'\"" and before.lastgroup == "number"
+    typed = mark.group() == ":" and before.lastgroup == "literal" and len(before.group()) == 1
+    return touches and (measure or (typed and index + 1 < len(matches) and before.group() not in _LONE_WORDS))
 
 
 def _between_words(matches: list[re.Match[str]], index: int) -> bool:

@@ -30,7 +30,7 @@ kindly =
 actually =
 basically =
 really =
-^ i want|need|like to know =
+^ i want|need to know =
 ^ i would like|love to know =
 ^ i was|am wondering =
 ^ i am curious =
@@ -44,21 +44,25 @@ really =
 ^ can|could|would|will you help me =
 ^ help me to =
 ^ help me write|draft|compose|find|solve = write|draft|compose|find|solve
-^ can|could|would|will you tell|give|write|explain|describe|name|list|show|summarise|summarize|translate|compare|define|compose|draft|calculate|compute|find|solve|suggest|recommend|create|generate = tell|give|write|explain|describe|name|list|show|summarise|summarize|translate|compare|define|compose|draft|calculate|compute|find|solve|suggest|recommend|create|generate
+^ can|could|would|will you tell|give|explain|describe|name|list|show|compare|define|calculate|compute|find|solve|suggest|recommend = tell|give|explain|describe|name|list|show|compare|define|calculate|compute|find|solve|suggest|recommend
+^ can|could|would|will you write|summarise|summarize|translate|compose|draft|create|generate a|an|the|me|us|this|my|# = write|summarise|summarize|translate|compose|draft|create|generate a|an|the|me|us|this|my|#
 ^ tell|show|teach|explain me|us how|what|who|when|where|why|which = how|what|who|when|where|why|which
 ^ explain|describe to me how|what|who|when|where|why|which = how|what|who|when|where|why|which
 ^ explain|describe how|what|who|when|where|why|which = how|what|who|when|where|why|which
 ^ explain|describe to me = explain|describe
 ^ tell|give|show me the = what is the
-^ tell|give me|us a|an|some = WRITE a|an|some
+^ tell|give me|us a|some poem|story|joke|haiku|limerick|song|essay|riddle|slogan|sonnet = WRITE a|some poem|story|joke|haiku|limerick|song|essay|riddle|slogan|sonnet
+^ tell|give me|us an essay = WRITE an essay
 ^ tell me about = tell about
-^ do you know a|an|any = WRITE a|an|any
+^ do you know a|any poem|story|joke|haiku|limerick|song|essay|riddle|slogan|sonnet = WRITE a|any poem|story|joke|haiku|limerick|song|essay|riddle|slogan|sonnet
 ^ write|draft|compose me|us a|an|some = WRITE a|an|some
-^ write|compose|draft|create|generate|suggest|recommend|invent|produce a|an|some = WRITE a|an|some
+^ write|compose|draft|create|generate|invent a|an|some = WRITE a|an|some
+^ recommend a|an|some = suggest a|an|some
+^ give me|us a slogan|name|title = WRITE a slogan|name|title
 ^ come up with a|an|some = WRITE a|an|some
 ^ make up a|an|some = WRITE a|an|some
-^ i would like a|an|some = WRITE a|an|some
-^ i want|need a|an|some = WRITE a|an|some
+^ i would like a poem|story|joke|haiku|limerick|song|essay|riddle|slogan|sonnet = WRITE a poem|story|joke|haiku|limerick|song|essay|riddle|slogan|sonnet
+^ i want|need a poem|story|joke|haiku|limerick|song|essay|riddle|slogan|sonnet = WRITE a poem|story|joke|haiku|limerick|song|essay|riddle|slogan|sonnet
 ^ give me tips|advice|ideas|reasons|examples = what are tips|advice|ideas|reasons|examples
 ^ what are some good tips|ways|ideas|examples = what are tips|ways|ideas|examples
 ^ what are some|good tips|ways|ideas|examples = what are tips|ways|ideas|examples
@@ -71,39 +75,36 @@ WRITE some tips|advice|ideas|reasons|examples = what are tips|advice|ideas|reaso
 ^ explain|describe|tell|show|teach HOWTO = HOWTO
 ^ explain|describe|tell|show|teach me|us HOWTO = HOWTO
 ^ explain|describe to me HOWTO = HOWTO
-how do|can|should|could|would|might i|one|we|someone|somebody = HOWTO
-how do|can|should|could|would you = HOWTO
+how do|can|should|could i|one|someone|somebody = HOWTO
+how do|can|could you TASKS = HOWTO TASKS
 how does one|someone|somebody = HOWTO
 how to = HOWTO
-how do|can people = HOWTO
 what is the best|right|proper|correct|recommended way to = HOWTO
-what is the best|right|proper|correct|recommended way of =
 what is a|the good|way way to = HOWTO
 what is the way to = HOWTO
 what are the best|good ways to = HOWTO
 what are ways to = HOWTO
 what are tips to = HOWTO
-what can|should|must|could i|you|we|one do to = HOWTO
-what can|should|must|could i|you|we|one do in order to = HOWTO
-what do i|you|we need to do to = HOWTO
-what steps do|should i|you|we take to = HOWTO
-what is the method|process|procedure to|for = HOWTO
+what can|should|could i|one do to = HOWTO
+what can|should|could i|one do in order to = HOWTO
+what steps do|should i|one take to = HOWTO
+what is the method|process|procedure to = HOWTO
 in order to = to
 what is the reason that|why|for = why
 what is the reason = why
 what are the reasons that|why|for = why
 for what reason do|does|did = why do|does|did
 how come = why
-what makes = why
+what makes the = why the
 what causes = CAUSE
 what is the cause of = CAUSE
 what are the causes of = CAUSE
 what is the meaning|definition of = DEFINE
 ^ define = DEFINE
 what is meant by = DEFINE
-how tall|high is|are = what is HEIGHT
+how tall is|are = what is HEIGHT
 what is the height|elevation of = what is HEIGHT
-how tall|high was|were = what was HEIGHT
+how tall was|were = what was HEIGHT
 how old is|are = what is AGE
 what is the age of = what is AGE
 how long is|are = what is LENGTH
@@ -129,8 +130,6 @@ who discovered = who DISCOVERER
 who is|was the discoverer of = who DISCOVERER
 who founded = who FOUNDER
 who is|was the founder of = who FOUNDER
-who directed = who DIRECTOR
-who is|was the director of = who DIRECTOR
 who composed = who COMPOSER
 who is|was the composer of = who COMPOSER
 who is|was it that|who = who
@@ -180,31 +179,21 @@ how … works|work|functions $ = how MECHANISM
 """.strip("\n")
 
 _SAME_WORDS = """
-large big
 larger bigger
 largest biggest
 purchase buy
 repair fix
 film movie
 films movies
-child kid
-children kids
 begin start
 begins starts
-car automobile
-cars automobiles
-fast quick
 faster quicker
 fastest quickest
 advantage benefit upside
 advantages benefits pros upsides
 disadvantage drawback downside
 disadvantages drawbacks cons downsides
-tip hint
 tips hints
-error mistake
-errors mistakes
-assist help
 approximately roughly
 versus vs
 what which
@@ -216,16 +205,10 @@ mathematics maths math
 television tv
 photo photograph
 photos photographs
-bike bicycle
-plane airplane aeroplane
+airplane aeroplane
 ad advertisement
-exam examination
-lab laboratory
 fridge refrigerator
 sofa couch
-mobile cellphone
-holiday vacation
-country nation
 frequently often
 infant baby
 km kilometre kilometres kilometer kilometers
@@ -252,7 +235,6 @@ fiber fibre
 gray grey
 tire tyre
 tires tyres
-program programme
 defense defence
 catalog catalogue
 dialog dialogue
@@ -328,6 +310,35 @@ PRONOUNS = frozenset(
     "i you he she it we they one people someone the a an this that these those my your his her our".split()
 )
 
+MENTIONS = frozenset(
+    "spell spelled spelt spelling rhyme rhymes syllable syllables letter letters vowel vowels consonant consonants "
+    "synonym synonyms antonym antonyms opposite plural singular noun verb adjective etymology anagram anagrams "
+    "palindrome pronounce pronounced pronunciation translate translation say said word words phrase sentence string "
+    "substring text typed reverse reversed count characters capitalise capitalize lowercase uppercase acronym "
+    "abbreviation stand stands mean means meaning meant define definition tense conjugate conjugation grammar "
+    "grammatical idiom slang called term".split()
+)
+"""Words that speak of words: beside one, "colour" and "color" are two things."""
+
+MEANINGS = frozenset("mean means meaning meant define definition".split())
+
+ACRONYMS = frozenset(
+    "dna rna usa uk eu nasa nato unesco unicef usb cpu gpu api url uri ui io ai ceo cfo cto gdp ufo covid opec nba nfl "
+    "fifa uefa atm faq diy rsvp adhd ssh oop".split()
+)
+"""Acronyms that are no words: in small letters they are the same. So is any that has no vowel."""
+
+PASSIVES = frozenset(
+    "made paid left shot hit cut hurt told sold held found built bought brought caught taught lost kept sent spent met "
+    "fed led won said read understood burnt bound struck".split()
+)
+"""Participles that are past forms as well, without -ed: "who was paid" is not "who paid"."""
+
+PARTITIVES = frozenset(
+    "out instead made heard spoke died thought many most some all none any each every few one half both".split()
+)
+"""Words after which "of" counts: "some of the cats", "made of milk"."""
+
 CASE_MATTERS = frozenset(
     "us it who polish turkey china apple may march august june april job nice reading mobile amazon java rust go swift "
     "ruby basic perl python c r aids windows word excel access chess china cologne bath orange lima jordan chad chile "
@@ -342,7 +353,12 @@ NOT_SUPERLATIVE = frozenset(
     "manifest midwest earnest tempest priest everest budapest bucharest conquest inquest quest west east rest test".split()
 )
 
-PHRASES: tuple[str, ...] = tuple(_PHRASES.splitlines())
+_TASKS = (
+    "boil|cook|bake|fry|grill|roast|peel|brew|tie|wash|fold|iron|sew|knit|crochet|plant|prune|whistle|swim|ride|juggle"
+)
+"""What any "you" does: "how do you boil an egg" asks for a way. "How do you store my data" asks the one who answers."""
+
+PHRASES: tuple[str, ...] = tuple(_PHRASES.replace("TASKS", _TASKS).splitlines())
 FRAMES: tuple[str, ...] = tuple(_FRAMES.splitlines())
 SAME_WORD = {other: group.split()[0] for group in _SAME_WORDS.splitlines() for other in group.split()[1:]}
 ANTONYM_PAIRS = frozenset(frozenset(pair.split()) for pair in _ANTONYMS.split(";"))

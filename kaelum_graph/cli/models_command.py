@@ -31,7 +31,9 @@ def register(subparsers: Subparsers) -> None:
     _action(actions, "list", run_list, "the models on this machine, then the rest of the catalogue")
     get = _action(actions, "get", run_get, "fetch a model unless it is there, and print its folder")
     get.add_argument("name", metavar="NAME", help="catalogue name, hub id org/name, or path of a .gguf file")
-    get.add_argument("--keep-gguf", action="store_true", help="leave the GGUF file in the model's folder")
+    get.add_argument(
+        "--keep-gguf", action="store_true", default=False, help="leave the GGUF file in the model's folder"
+    )
     remove = _action(actions, "remove", run_remove, "remove a model, and what was fetched of it")
     remove.add_argument("name", metavar="NAME", help="as in the list")
 
@@ -71,10 +73,14 @@ def run_remove(arguments: argparse.Namespace) -> int:
 
 
 def _action(actions: Subparsers, name: str, run: Run, summary: str) -> argparse.ArgumentParser:
-    parser = actions.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    parser = actions.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        argument_default=argparse.SUPPRESS,  # what was said before the action's name stays as it was said
+    )
     _add_options(parser)
-    # What was said before the action's name stays as it was said.
-    parser.set_defaults(json=argparse.SUPPRESS, config=argparse.SUPPRESS, run=run)
+    parser.set_defaults(run=run)
     return parser
 
 

@@ -28,8 +28,9 @@ PAGE_TOKENS = 32
 """Prefixes are shared in whole pages, so the library's 256 would share none of a short prompt."""
 
 STEP_TOKENS = 1024
-LONGEST_ON_CPU = 4096
-"""Tokens of cache set aside for each sequence on a CPU, where the library would take most of the machine's memory."""
+LENGTH_ON_CPU = 2048
+"""Tokens of cache a sequence on a CPU, where the library would take most of the machine's memory. They are a common
+pool, which holds at least one sequence of the whole context."""
 
 CUDA_MEMORY_SHARE = 0.6
 
@@ -48,7 +49,7 @@ class ContinuousEngine:
         logging.getLogger("ContinuousBatchingLogger").setLevel(logging.CRITICAL)
         self._model = model
         self._max_batch = max_batch
-        self._context = context or LONGEST_ON_CPU
+        self._context = context or LENGTH_ON_CPU
         self._lock = threading.Lock()
         self._numbers = itertools.count()
         self._live: dict[str, RunningSample] = {}
@@ -123,9 +124,9 @@ class ContinuousEngine:
     def _start(self) -> None:
         """A new manager with its watcher; the lock is held."""
         on_cpu = self._model.device.type == "cpu"
-        per_sequence = min(self._context, LONGEST_ON_CPU)
+        pool = max(self._max_batch * min(self._context, LENGTH_ON_CPU), self._context)
         settings: dict[str, Any] = (
-            {"num_blocks": self._max_batch * -(-per_sequence // PAGE_TOKENS), "max_batch_tokens": STEP_TOKENS}
+            {"num_blocks": -(-pool // PAGE_TOKENS) + 1, "max_batch_tokens": STEP_TOKENS}
             if on_cpu
             else {"max_memory_percent": CUDA_MEMORY_SHARE}
         )

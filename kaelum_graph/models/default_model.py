@@ -67,13 +67,14 @@ def this_machine(device: str = "auto", *, memory_bytes: int | None = None) -> Ma
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and torch.cuda.is_available():
-        free, total = torch.cuda.mem_get_info(torch.device(device))
+    kind = torch.device(device).type
+    if kind in ("cuda", "xpu") and torch.get_device_module(kind).is_available():
+        free, total = torch.get_device_module(kind).mem_get_info(torch.device(device))
         memory = memory_bytes or free
-        free_words = "" if memory > 0.9 * total else f" of which {memory / 2**30:.0f} GiB are free"
+        free_words = "" if memory > 0.9 * total else f", {memory / 2**30:.0f} GiB of them free"
         return Machine(memory_bytes=memory, words=f"a GPU with {total / 2**30:.0f} GiB{free_words}")
     memory = memory_bytes or _main_memory()
-    if not device.startswith("cpu"):
+    if kind != "cpu":
         return Machine(memory_bytes=memory, words=f"a GPU ({device}) that shares {memory / 2**30:.0f} GiB")
     cores = _cores()
     return Machine(

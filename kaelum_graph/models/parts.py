@@ -19,15 +19,18 @@ Piece: TypeAlias = tuple[int, Callable[[], AbstractContextManager[IO[bytes]]]]
 """A piece's number, and how to open it."""
 
 
-def checked_sha256(path: Path, expected: str | None = None, *, report: Report = silent) -> str:
-    """The file's SHA-256. Where it is not `expected` the file is removed and `HashMismatch` names both."""
+def checked_sha256(path: Path, expected: str | None = None, *, name: str | None = None, report: Report = silent) -> str:
+    """The file's SHA-256; `name` is what the report calls it.
+
+    Where it is not `expected` the file is removed and `HashMismatch` names both.
+    """
     digest = hashlib.sha256()
     size, done = path.stat().st_size, 0
     with path.open("rb") as file:
         while block := file.read(BLOCK):
             digest.update(block)
             done += len(block)
-            report(f"Checking {path.name}", done, size)
+            report(f"Checking {name or path.name}", done, size)
     found = digest.hexdigest()
     if expected is not None and found != expected.lower():
         _remove_with_target(path)
@@ -54,10 +57,12 @@ def join_parts(parts: Sequence[Path], target: Path, *, sha256: str | None = None
             raise WeightsError(f"{target.name}: {path.name} is not a piece; expected partNN.bin or *.partNN.")
         pieces.append((number, lambda path=path: path.open("rb")))
     total = sum(path.stat().st_size for path in parts)
-    return join_pieces(pieces, target, total=total, sha256=sha256, report=report)
+    return join_pieces(pieces, target, total=total, sha256=sha256, name=target.name, report=report)
 
 
-def join_pieces(pieces: Iterable[Piece], target: Path, *, total: int, sha256: str | None, report: Report) -> Path:
+def join_pieces(
+    pieces: Iterable[Piece], target: Path, *, total: int, sha256: str | None, name: str, report: Report
+) -> Path:
     """`join_parts` for pieces that are opened on demand; `total` bytes are expected, for the report alone."""
     ordered = sorted(pieces, key=lambda piece: piece[0])
     numbers = [number for number, _ in ordered]
@@ -76,7 +81,7 @@ def join_pieces(pieces: Iterable[Piece], target: Path, *, total: int, sha256: st
                         out.write(block)
                         digest.update(block)
                         done += len(block)
-                        report(f"Joining {target.name}", done, total)
+                        report(f"Joining {name}", done, total)
         if sha256 is not None and digest.hexdigest() != sha256.lower():
             raise HashMismatch(
                 f"{target.name} has SHA-256 {digest.hexdigest()}, expected {sha256.lower()}; the file was not kept."

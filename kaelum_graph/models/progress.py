@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 Report: TypeAlias = Callable[[str, int, int], None]
 """Called with a stage, the bytes done and the bytes in all (0 in all: not known)."""
@@ -87,21 +87,22 @@ def bars(console: Console) -> Generator[Report]:
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
-    from rich.text import Text
 
-    class OnlyWithBytes(ProgressColumn):
-        """Another column, left out of stages that do not count bytes."""
+    class Either(ProgressColumn):
+        """One column for stages that count bytes, another, or none, for those that don't."""
 
-        def __init__(self, column: ProgressColumn) -> None:
+        def __init__(self, counted: ProgressColumn | None, otherwise: ProgressColumn | None = None) -> None:
             super().__init__()
-            self._column = column
+            self._counted, self._otherwise = counted, otherwise
 
-        def render(self, task: Task) -> Text:
-            return Text.from_markup(str(self._column.render(task))) if task.total else Text()
+        def render(self, task: Task) -> RenderableType:
+            column = self._counted if task.total else self._otherwise
+            return column(task) if column else ""
 
-    columns: list[ProgressColumn] = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24)]
-    columns += [OnlyWithBytes(column) for column in (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())]
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
+    columns: list[ProgressColumn] = [SpinnerColumn(), TextColumn("{task.description}"), Either(BarColumn(bar_width=16))]
+    columns += [Either(DownloadColumn()), Either(TransferSpeedColumn())]
+    columns += [Either(TimeRemainingColumn(compact=True), TimeElapsedColumn())]
+    with Progress(*columns, console=console, transient=True) as progress:
         tasks: dict[str, TaskID] = {}
 
         def draw(stage: str, done: int, total: int) -> None:

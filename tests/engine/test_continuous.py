@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 from typing import Any
 
@@ -14,7 +15,7 @@ from kaelum_graph.models.continuous import ContinuousEngine, prefers_continuous
 from kaelum_graph.models.local import LocalPolicyModel
 from kaelum_graph.types import Message
 from tests.engine.test_architectures import build
-from tests.engine.tiny_models import DEVICE, byte_tokenizer, random_qwen2
+from tests.engine.tiny_models import CONTEXT, DEVICE, byte_tokenizer, random_qwen2
 
 
 @pytest.fixture
@@ -70,12 +71,25 @@ def test_nothing_is_kept_of_what_has_ended(model: LocalPolicyModel) -> None:
     cancelled.cancel()
     model.generate([ask(n=6), ask(stop=("e", "a"), n=3), ask(max_tokens=1)])
     model.generate([ask()], cancel=cancelled)
-    # One more round, so that the cancellations of the last one have been seen to.
-    texts(model, ask("again"))
+    model.generate([ask(max_tokens=400, n=2)], deadline=time.monotonic() + 0.05)
     engine = engine_of(model)
-    assert engine._live == {}
     scheduler = engine._manager.batch_processor.scheduler
-    assert set(scheduler.active_requests) | set(scheduler.waiting_requests) <= {f"kaelum-{next(engine._numbers) - 1}"}
+    # The manager sees to a cancellation before its next step, not before the caller has its answer.
+    limit = time.monotonic() + 10
+    while (engine._live or scheduler.has_pending_requests()) and time.monotonic() < limit:
+        time.sleep(0.01)
+    assert engine._live == {}
+    assert not scheduler.has_pending_requests()
+    assert scheduler.cache.compute_free_capacity() == 1
+
+
+def test_a_batch_of_one_holds_the_whole_context() -> None:
+    with LocalPolicyModel(random_qwen2(), byte_tokenizer(), name="tiny", engine="continuous", max_batch=1) as local:
+        rest = CONTEXT - local.count_tokens((Message("user", "x"),))
+        long = ask("x" * (rest - 20), max_tokens=1000, temperature=3.0)
+        generation = local.generate([long])[0]
+        assert generation.error is None
+        assert generation.samples[0].finish in ("length", "stop")
 
 
 def test_rows_of_nobody_are_ignored(model: LocalPolicyModel) -> None:

@@ -63,7 +63,7 @@ def test_any_text_has_an_embedding(encoder: Encoder, text: str) -> None:
 
 def test_threads_share_one_encoder(encoder_folder: Path) -> None:
     encoder = Encoder(encoder_folder)
-    texts = [f"What is {number} plus {number}? " * (1 + 60 * (number % 2)) for number in range(8)]
+    texts = [f"What is {number} plus {number}? " * (1 + 40 * (number % 2)) for number in range(4)]
     with ThreadPoolExecutor(max_workers=4) as pool:
         vectors = list(pool.map(encoder.encode, [[text] for text in texts]))
     np.testing.assert_allclose(np.concatenate(vectors), encoder.encode(texts), atol=1e-5)

@@ -99,7 +99,7 @@ def test_what_is_fetched_is_told_in_one_line_a_stage(models: Run, cache: Path, t
     assert (code, out) == (3, "")
     downloading, checking, error = err.splitlines()
     assert downloading == "kaelum: Downloading all-minilm-l6-v2"
-    assert checking == "kaelum: Checking model.safetensors"
+    assert checking == "kaelum: Checking all-minilm-l6-v2"
     assert error.startswith("kaelum: error: model.safetensors has SHA-256 ")
 
 

@@ -376,6 +376,7 @@ def test_a_program_answers_with_the_value_it_prints(text: str, answer: str, sand
         "```python\nfor word in sorted(['Only', 'federal'], reverse=True):\n    print(word)\n```",
         "```python\nprint('Sorted words:', sorted(['Only', 'federal'], reverse=True))\n```",
         "```python\nwords = ['Only', 'federal']\nwords.sort(reverse=True)\nprint(*words, sep=', ')\n```",
+        "```python\nwords = 'federal, Only'.split(' ')\nprint(', '.join(words))\n```",
     ],
 )
 def test_a_list_takes_the_form_that_is_asked_for(text: str, sandbox: Sandbox) -> None:
@@ -480,6 +481,29 @@ def test_logic_takes_the_answer_in_words(sandbox: Sandbox) -> None:
     assert concluded("logic", KNIGHTS, text, sandbox).answer == "Zoe is a knight, and Jack is a knave"
     assert concluded("logic", "Does it follow? (Yes or No)", "Answer: Yes", sandbox).answer == "Yes"
     assert concluded("logic", "Does it follow? (Yes or No)", "No", sandbox).answer == "No"
+
+
+DECIDED = [
+    ("Answer: No", "No"),
+    ("yes.", "Yes"),
+    ("**Yes**, it does.", "Yes"),
+    ("The mammals that swim need not be cats.\nAnswer: no", "No"),
+    ("Therefore, it does not logically follow that no lawyers are elephants.", "No"),
+    ("So the conclusion follows from the premises.", "Yes"),
+    ("Some of them are. No, wait: all are.\nAnswer: Yes, all are.", "Yes"),
+]
+
+
+@pytest.mark.parametrize(("text", "answer"), DECIDED)
+def test_logic_reads_a_yes_or_no_out_of_words(text: str, answer: str, sandbox: Sandbox) -> None:
+    question = "Does it logically follow that: No lawyers are elephants?\n(Answer Yes or No)"
+    assert concluded("logic", question, text, sandbox).answer == answer
+
+
+def test_the_form_given_back_is_no_answer(sandbox: Sandbox) -> None:
+    made = concluded("logic", KNIGHTS, "Answer: Zoe is a knight/knave.", sandbox)
+    assert made.answer is None
+    assert made.error == "'knight/knave' decides nothing: choose one of them for each."
 
 
 def test_logic_runs_a_program_and_prefers_what_it_prints(sandbox: Sandbox) -> None:
