@@ -91,14 +91,23 @@ def test_searches_share_a_batch(qwen: LocalPolicyModel) -> None:
         assert len({sample.text for sample in generation.samples}) > 1
         return sum(sample.completion_tokens for sample in generation.samples)
 
-    start = time.monotonic()
-    search(0)
-    alone = time.monotonic() - start
-    start = time.monotonic()
-    with ThreadPoolExecutor(3) as pool:
-        assert sum(pool.map(search, (1, 2, 3))) >= 3 * 4 * tokens / 2
-    # Three searches side by side: well under the time of one after another.
-    assert time.monotonic() - start < 2.6 * alone
+    steps = 0
+
+    def count(*_: object) -> None:
+        nonlocal steps
+        steps += 1
+
+    hook = qwen.model.register_forward_pre_hook(count)
+    try:
+        search(0)
+        alone, steps = steps, 0
+        with ThreadPoolExecutor(3) as pool:
+            assert sum(pool.map(search, (1, 2, 3))) >= 3 * 4 * tokens / 2
+    finally:
+        hook.remove()
+    # Three searches side by side take well under the model's steps of one after another. Steps, not seconds: machines
+    # are noisy.
+    assert 0 < steps < 2.2 * alone
 
 
 def test_at_its_deadline_it_hands_over_what_it_has(qwen: LocalPolicyModel) -> None:
