@@ -98,7 +98,7 @@ class Services:
             return self.settings.model, ""
         from kaelum_graph.models.weights import default_model
 
-        return default_model(cache_dir=self.settings.cache_dir, hub=self.settings.hub)
+        return default_model(cache_dir=self.settings.cache_dir, hub=self.settings.hub, device=self.settings.device)
 
     @property
     def encoder(self) -> Encoder:

@@ -199,6 +199,19 @@ def test_a_killed_fetch_leaves_nothing_whole_and_goes_on_where_it_was(
     assert not left_over(cache)
 
 
+def test_a_model_appears_whole_by_renaming(registry: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def convert(file: Path, target: Path) -> None:
+        assert not (cache / "models" / "tiny").exists()
+        copy_instead_of_converting(file, target)
+        made.append((target / "model.safetensors").stat().st_ino)
+
+    monkeypatch.setattr(sources, "convert_gguf", convert)
+    folder = resolve_model("tiny", cache_dir=cache)
+    assert [(folder / "model.safetensors").stat().st_ino] == made
+
+
 def test_a_kill_during_the_conversion_costs_no_second_download(
     registry: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
