@@ -56,8 +56,18 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
         if pending:
             loop.run_until_complete(asyncio.wait(pending, timeout=2))
         loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(_close_transports(loop))
     finally:
         loop.close()
+
+
+async def _close_transports(loop: asyncio.AbstractEventLoop) -> None:
+    """Close the connections that no client knows: those whose caller was cancelled just as they were made."""
+    for transport in list(getattr(loop, "_transports", {}).values()):
+        transport.abort()
+    # A transport lets go of its socket one turn of the loop after it was told to.
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
 
 
 def _stop(loop: asyncio.AbstractEventLoop) -> None:
