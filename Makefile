@@ -8,7 +8,7 @@ Q ?= What is the integral of x^2?
 ARGS ?=
 export Q
 
-.PHONY: help ask test lint bench gpu-check clean
+.PHONY: help ask test lint bench throughput gpu-check clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -25,7 +25,10 @@ lint: $(VENV)/.installed-dev  ## the linter, the formatter and the type checker
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-bench: $(VENV)/.installed-dev  ## tokens/s of the local engine beside plain generate
+bench: $(VENV)/.installed-dev  ## accuracy of the search beside voting, at equal tokens, on a small suite
+	$(BIN)/python benchmarks/search.py --suite small $(ARGS)
+
+throughput: $(VENV)/.installed-dev  ## tokens/s of the local engine beside plain generate
 	$(BIN)/python benchmarks/throughput.py $(ARGS)
 
 gpu-check:  ## on a CUDA machine that has torch and transformers: make gpu-check WEIGHTS=<folder or pieces>

@@ -98,6 +98,39 @@ _ELEMENTS = (
 _ELEMENT_SPELLINGS = {"aluminium": ("aluminum",), "sulfur": ("sulphur",), "cesium": ("caesium",)}
 
 
+# Country, its adjective, the unit, other names of the unit, the ISO 4217 code. Countries with a currency of their own.
+_CURRENCIES = """
+Afghanistan,Afghan,afghani,,AFN|Albania,Albanian,lek,,ALL|Algeria,Algerian,dinar,,DZD|Angola,Angolan,kwanza,,AOA|
+Argentina,Argentine,peso,,ARS|Armenia,Armenian,dram,,AMD|Australia,Australian,dollar,,AUD|
+Azerbaijan,Azerbaijani,manat,,AZN|Bahrain,Bahraini,dinar,,BHD|Bangladesh,Bangladeshi,taka,,BDT|
+Belarus,Belarusian,ruble,rouble,BYN|Bolivia,Bolivian,boliviano,,BOB|Botswana,Botswana,pula,,BWP|
+Brazil,Brazilian,real,reais,BRL|Cambodia,Cambodian,riel,,KHR|Canada,Canadian,dollar,,CAD|Chile,Chilean,peso,,CLP|
+China,Chinese,yuan,renminbi,CNY|Colombia,Colombian,peso,,COP|Costa Rica,Costa Rican,colon,colón,CRC|
+Czechia,Czech,koruna,crown,CZK|Denmark,Danish,krone,crown,DKK|Egypt,Egyptian,pound,,EGP|Ethiopia,Ethiopian,birr,,ETB|
+Georgia,Georgian,lari,,GEL|Ghana,Ghanaian,cedi,,GHS|Guatemala,Guatemalan,quetzal,,GTQ|Haiti,Haitian,gourde,,HTG|
+Honduras,Honduran,lempira,,HNL|Hungary,Hungarian,forint,,HUF|Iceland,Icelandic,krona,króna crown,ISK|
+India,Indian,rupee,,INR|Indonesia,Indonesian,rupiah,,IDR|Iran,Iranian,rial,,IRR|Iraq,Iraqi,dinar,,IQD|
+Israel,Israeli,shekel,sheqel,ILS|Jamaica,Jamaican,dollar,,JMD|Japan,Japanese,yen,,JPY|Jordan,Jordanian,dinar,,JOD|
+Kazakhstan,Kazakhstani,tenge,,KZT|Kenya,Kenyan,shilling,,KES|Kuwait,Kuwaiti,dinar,,KWD|
+Kyrgyzstan,Kyrgyz,som,,KGS|Laos,Lao,kip,,LAK|Malaysia,Malaysian,ringgit,,MYR|Mexico,Mexican,peso,,MXN|
+Moldova,Moldovan,leu,,MDL|Mongolia,Mongolian,tugrik,tögrög togrog,MNT|Morocco,Moroccan,dirham,,MAD|
+Mozambique,Mozambican,metical,,MZN|Nepal,Nepalese,rupee,,NPR|New Zealand,New Zealand,dollar,,NZD|
+Nigeria,Nigerian,naira,,NGN|Norway,Norwegian,krone,crown,NOK|Oman,Omani,rial,,OMR|Pakistan,Pakistani,rupee,,PKR|
+Paraguay,Paraguayan,guarani,guaraní,PYG|Peru,Peruvian,sol,soles,PEN|Philippines,Philippine,peso,,PHP|
+Poland,Polish,zloty,złoty,PLN|Qatar,Qatari,riyal,rial,QAR|Romania,Romanian,leu,,RON|Russia,Russian,ruble,rouble,RUB|
+Saudi Arabia,Saudi,riyal,rial,SAR|Serbia,Serbian,dinar,,RSD|Singapore,Singapore,dollar,,SGD|South Africa,South African,rand,,ZAR|
+South Korea,South Korean,won,,KRW|Sri Lanka,Sri Lankan,rupee,,LKR|Sweden,Swedish,krona,crown,SEK|
+Switzerland,Swiss,franc,,CHF|Thailand,Thai,baht,,THB|Tunisia,Tunisian,dinar,,TND|Turkey,Turkish,lira,,TRY|
+Uganda,Ugandan,shilling,,UGX|Ukraine,Ukrainian,hryvnia,,UAH|Uruguay,Uruguayan,peso,,UYU|
+Uzbekistan,Uzbekistani,sum,som soum,UZS|Vietnam,Vietnamese,dong,đồng,VND|Zambia,Zambian,kwacha,,ZMW
+"""
+_ADJECTIVES_TOO = {
+    "CNY": "renminbi", "ILS": "new", "KRW": "korean republic of korea", "KZT": "kazakh", "LAK": "laotian",
+    "KGS": "kyrgyzstani", "NPR": "nepali", "PHP": "filipino", "PEN": "nuevo new", "UZS": "uzbek", "RON": "new",
+    "SAR": "arabian", "TRY": "new", "GHS": "new", "TND": "tunisia", "MXN": "new", "AZN": "azeri new",
+}  # fmt: skip
+
+
 def _dealt(items: Sequence[Any], seed: int, size: int) -> list[Any]:
     """`size` of the half of `items` that seeds of this parity get, in an order of the seed's own."""
     half = list(items)
@@ -133,6 +166,31 @@ def _capitals(seed: int, size: int) -> list[tuple[str, str, Score]]:
         right = _names(capital, *_CAPITAL_SPELLINGS.get(capital, ()))
         made.append((f"What is the capital of {country}?", capital, right))
     return made
+
+
+def _currencies(seed: int, size: int) -> list[tuple[str, str, Score]]:
+    made: list[tuple[str, str, Score]] = []
+    for turn, entry in enumerate(_dealt(_CURRENCIES.replace("\n", "").split("|"), seed, size)):
+        country, adjective, unit, others, code = entry.strip().split(",")
+        if turn % 2 == 0:
+            words = f"{country} {adjective} {_ADJECTIVES_TOO.get(code, '')} {code} the"
+            right = _currency(words.lower().split(), [unit, *others.split()], code)
+            made.append((f"What is the currency of {country}?", f"{adjective} {unit}", right))
+        else:
+            made.append((f"What is the ISO 4217 currency code of {country}'s currency?", code, _exactly(code)))
+    return made
+
+
+def _currency(beside: Sequence[str], units: Sequence[str], code: str) -> Score:
+    """Right for the unit, alone or with words that name its country and no other, and for the code."""
+    accepted = {unit + ending for unit in units for ending in ("", "s")}
+
+    def right(answer: str) -> bool:
+        said = _plain(answer).split()
+        named = [word for word in said if word not in beside]
+        return said == [code.lower()] or (bool(named) and all(word in accepted for word in named))
+
+    return right
 
 
 def _elements(seed: int, size: int) -> list[tuple[str, str, Score]]:
@@ -411,6 +469,7 @@ def _concludes(wanted: str, others: Sequence[str]) -> Score:
 
 _OWN: dict[str, Callable[[int, int], list[tuple[str, str, Score]]]] = {
     "capitals": _capitals,
+    "currencies": _currencies,
     "elements": _elements,
     "functions": _functions,
     "passages": _passages,

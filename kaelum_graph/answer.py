@@ -8,12 +8,12 @@ from typing import Literal, TypeAlias
 from pydantic import TypeAdapter
 
 from kaelum_graph.evidence import Evidence
-from kaelum_graph.types import EpisodeId, Json, WorkerName
+from kaelum_graph.types import EpisodeId, Json, RolloutId, WorkerName
 
 Status = Literal["verified", "unverified", "unsure"]
 CacheState = Literal["hit", "miss", "off"]
 StopReason = Literal["verified", "margin", "budget", "tokens", "deadline", "cancelled", "cache"]
-Stage = Literal["cache", "route", "wave", "verify", "reflect"]
+Stage = Literal["cache", "route", "sources", "wave", "verify", "reflect"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,11 +29,40 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alternative:
-    """One cluster of equal answers: its share of the rollouts that gave an answer, and P(correct)."""
+    """One cluster of equal answers: its share of the rollouts that gave an answer, and P(correct).
+
+    `rollouts` are the ids of the rollouts that gave it, as in the trace and in the stored tree.
+    """
 
     answer: str
     share: float
     confidence: float
+    rollouts: tuple[RolloutId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One of the n best distinct answers, with its whole text. The fields mean what they mean on `Answer`.
+
+    `share` is that of its cluster. `text` is the attempt itself also where `status` is "unsure".
+    """
+
+    text: str
+    answer: str | None
+    confidence: float
+    share: float
+    worker: WorkerName
+    status: Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A passage that was found for the query. `supports`: whether it says that the answer given is the answer."""
+
+    text: str
+    source: str = ""
+    title: str = ""
+    supports: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +73,8 @@ class Answer:
     `status` is "verified" when anchored evidence passed, "unverified" when only agreement speaks for it, "unsure" when
     nothing does. `confidence` is P(correct) as far as the evidence goes. `id` is the handle for feedback; `recorded` is
     False, with the reason among the `notices`, when the episode could not be written and feedback will find nothing.
+    `choices` are the best distinct answers, this one first, where more than one was asked for (`answers=n`); at most n.
+    `sources` are what a retriever found for the query, in the order in which the model saw them as [1], [2], ….
     """
 
     id: EpisodeId
@@ -59,7 +90,9 @@ class Answer:
     model: str
     evidence: tuple[Evidence, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
+    choices: tuple[Choice, ...] = ()
     cost: Cost = field(default_factory=Cost)
+    sources: tuple[Source, ...] = ()
     trace: Json | None = None
     recorded: bool = True
     notices: tuple[str, ...] = ()
@@ -81,7 +114,8 @@ _ANSWER = TypeAdapter(Answer)
 class Progress:
     """What the graph is doing now.
 
-    `data` by stage. cache: state, similarity. route: worker, probabilities, rollouts, depth. wave: wave, rollouts (done
+    `data` by stage. cache: state, similarity. route: worker, probabilities, rollouts, depth. sources:
+    state (asked or found), passages. wave: wave, rollouts (done
     so far), budget, leader, share, tokens. verify: status, confidence, reason. reflect: reason.
     """
 

@@ -67,16 +67,22 @@ class Settings(BaseModel):
     min_confidence: float = Field(
         default=0.0, ge=0, le=1, description="lowest P(correct) that counts as sure; below it the exit code is 10"
     )
+    answers: int = Field(default=1, ge=1, le=16, description="most distinct answers to give, the best first")
     routing: bool = Field(default=True, description="let the router choose workers and budget")
     worker: str | None = Field(default=None, min_length=1, description="send every query to this worker")
     cache: bool = Field(default=True, description="serve stored answers to the same question")
     cache_similarity: float = Field(
         default=0.9, ge=0, le=1, description="lowest cosine at which a stored query is looked at"
     )
+    structures: bool = Field(
+        default=False, description="try reasoning structures: plans the model writes, kept where checks show a gain"
+    )
     max_reflections: int = Field(
         default=1, ge=0, le=8, description="times a failed answer goes back to the search with what failed"
     )
-    wave_size: int = Field(default=8, ge=1, le=128, description="rollouts generated in one batch")
+    wave_size: int = Field(
+        default=16, ge=1, le=128, description="most rollouts generated in one batch; waves double from 4"
+    )
     seed: int | None = Field(default=None, ge=0, lt=2**63, description="makes a search repeatable")
     device: str = Field(
         default="auto", pattern=r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$", description="where the local model runs"
@@ -86,6 +92,15 @@ class Settings(BaseModel):
     )
     offload: Literal["none", "cpu", "disk"] = Field(
         default="none", description="where weights go that the device has no room for"
+    )
+    documents: Annotated[Path | None, AfterValidator(lambda path: path and path.expanduser())] = Field(
+        default=None, description="folder of .txt and .md files to look facts up in"
+    )
+    trust_sources: bool = Field(
+        default=False, description="take what a retrieved passage says for true: such an answer is verified"
+    )
+    retriever_timeout: float = Field(
+        default=10.0, gt=0, allow_inf_nan=False, description="seconds after which a retriever is not waited for"
     )
     hub: Literal["auto", "off"] = Field(default="auto", description="whether model hubs and registries may be asked")
     cache_dir: Folder = Field(
@@ -134,6 +149,8 @@ def load_settings(*, flags: Mapping[str, object], environ: Mapping[str, str], fi
     if found_in_folder:
         _keep_key_from_strange_server(origins)
     settings = Settings().model_copy(update={key: value for key, (value, _) in given.items()})
+    if found_in_folder and path is not None:
+        _keep_documents_from_strange_server(settings, origins, path.parent)
     return Loaded(settings=settings, origins=origins, file=path)
 
 
@@ -243,6 +260,23 @@ def _keep_key_from_strange_server(origins: Mapping[str, str]) -> None:
         raise ConfigError(
             f"base_url comes from {server.removeprefix('file ')}, which was read only because it lies in this folder, "
             f"and api_key from {key}: to send the key there, name the file with --config."
+        )
+
+
+def _keep_documents_from_strange_server(settings: Settings, origins: Mapping[str, str], folder: Path) -> None:
+    """Nor must it send the user's own texts there, or have texts of the user's read from anywhere else."""
+    if settings.documents is None:
+        return
+    inside = settings.documents.resolve().is_relative_to(folder.resolve())
+    if origins["documents"].startswith("file ") and not inside:
+        raise ConfigError(
+            f"documents is {settings.documents} by {origins['documents'].removeprefix('file ')}, which was read only "
+            "because it lies in this folder: to read documents outside it, name the file with --config."
+        )
+    if origins["base_url"].startswith("file ") and not origins["documents"].startswith("file "):
+        raise ConfigError(
+            f"base_url comes from {origins['base_url'].removeprefix('file ')}, which was read only because it lies in "
+            f"this folder, and documents from {origins['documents']}: to send them there, name the file with --config."
         )
 
 

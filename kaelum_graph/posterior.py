@@ -10,7 +10,8 @@ with r = 1 + pass share / 2 where a source's votes in the cluster lean to pass, 
 lean to fail. A source that votes on many members counts once: its votes share the model's biases, as agreement does, so
 together they are one correlated group that can't leave 0.15–0.85. An anchored pass gives 0.99 (H), 0.97 (E), 0.95 (V);
 an anchored fail 0.01, 0.03, 0.05. Where anchors contradict, the strongest tier decides, the majority of sources within
-it, and on a tie the fail. These are stated, not fitted: they are what a calibration on audit queries replaces.
+it, and on a tie the fail. These are stated, not fitted; a calibration learned from anchored checks may map the
+unanchored ones (`calibrate`), never above 0.85.
 
 An anchored vote is about the answer, so it counts for every member of the cluster: equal answers are right together. A
 vote about one text alone (its format, its program) is not anchored.
@@ -19,7 +20,7 @@ vote about one text alone (its format, its program) is not anchored.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,17 +58,24 @@ def weigh(
     evidence_by_candidate: Sequence[Sequence[Evidence]],
     *,
     scores: Sequence[ModelScore | None] | None = None,
+    prefixes: Sequence[Hashable] | None = None,
+    calibrate: Callable[[float], float] | None = None,
 ) -> list[Standing]:
     """The clusters' standings, the best first.
 
     Order: an anchored pass (H before E before V), then without an anchor by confidence, then an anchored fail; ties by
     share, then by the best `scores` among the members, then by representative. `scores` touch nothing but that order.
+    Members with equal `prefixes` grew from one beginning and count once, so that a bushy subtree can't outvote.
+    `calibrate` maps a confidence that no anchor decided to what such confidences have been worth; it keeps their order.
     Raises `TypeError` for anything but `Evidence` among the evidence, a `ModelScore` above all, and `ValueError` when
     the sequences are not as long as `candidates`.
     """
     _check(candidates, evidence_by_candidate, scores)
-    answering = sum(len(group.members) for group in clusters)
-    standings = [_standing(group, evidence_by_candidate, answering) for group in clusters]
+    masses = [mass(group, prefixes) for group in clusters]
+    standings = [
+        _standing(group, evidence_by_candidate, mass=own, answering=sum(masses), calibrate=calibrate)
+        for group, own in zip(clusters, masses, strict=True)
+    ]
 
     def order(standing: Standing) -> tuple[int, int, float, float, float, str]:
         rank = {"pass": 0, "none": 1, "fail": 2}[standing.anchored]
@@ -114,16 +122,31 @@ def representative_candidate(
     return candidates[min(standing.cluster.members, key=order)]
 
 
-def _standing(group: Cluster, evidence: Sequence[Sequence[Evidence]], answering: int) -> Standing:
+def mass(group: Cluster, prefixes: Sequence[Hashable] | None) -> int:
+    """How many members count: one for each distinct prefix."""
+    return len(group.members) if prefixes is None else len({prefixes[index] for index in group.members})
+
+
+def _standing(
+    group: Cluster,
+    evidence: Sequence[Sequence[Evidence]],
+    *,
+    mass: int,
+    answering: int,
+    calibrate: Callable[[float], float] | None,
+) -> Standing:
     votes = [vote for index in group.members for vote in evidence[index]]
-    share = len(group.members) / answering
+    share = mass / answering
     anchored, tier = _anchor(votes)
     if anchored == "pass" and tier is not None:
         confidence = PASS_CONFIDENCE[tier]
     elif anchored == "fail" and tier is not None:
         confidence = FAIL_CONFIDENCE[tier]
     else:
-        confidence = _unanchored(len(group.members), answering, votes)
+        confidence = _unanchored(len(group.members), mass, answering, votes)
+        if calibrate is not None:
+            # Agreement never makes sure, however well it has done; that it has done badly may be believed.
+            confidence = min(calibrate(confidence), CEILING)
     unique = dict.fromkeys(votes)
     ordered = tuple(sorted(unique, key=lambda vote: (not vote.tier.anchored, vote.outcome == "unscored")))
     return Standing(cluster=group, share=share, confidence=confidence, anchored=anchored, tier=tier, evidence=ordered)
@@ -142,8 +165,8 @@ def _anchor(votes: Sequence[Evidence]) -> tuple[Anchored, Tier | None]:
     return "none", None
 
 
-def _unanchored(members: int, answering: int, votes: Sequence[Evidence]) -> float:
-    agreement = (members + 1) / (answering + 2)
+def _unanchored(members: int, mass: int, answering: int, votes: Sequence[Evidence]) -> float:
+    agreement = (mass + 1) / (answering + 2)
     odds = agreement / (1 - agreement)
     sources: dict[str, Counter[str]] = {}
     for vote in votes:

@@ -88,6 +88,11 @@ def number(text: str) -> Number | None:
     return _with_unit(text, value, parts[2], places=0, percent=False) if parts and value is not None else None
 
 
+def unit_named(word: str) -> str | None:
+    """The unit that a word or sign in lower case names, normalised: "metres" is "m"; None for any other word."""
+    return _UNIT_OF.get(word)
+
+
 def _with_unit(text: str, value: Fraction, unit: str, *, places: int, percent: bool) -> Number | None:
     if re.search(
         r"\b[a-z]\s*[-+*/^]|[-+*/^]\s*[a-z]\b", unit.replace("km/h", "").replace("mi/h", "").replace("m/s", "")

@@ -15,12 +15,13 @@ SOURCE = "likelihood"
 
 
 def step_scores(
-    steps: Sequence[str], token_texts: Sequence[str] | None, token_logprobs: Sequence[float] | None
+    steps: Sequence[str], token_texts: Sequence[str] | None, token_logprobs: Sequence[float | None] | None
 ) -> list[float | None]:
     """A score in [0, 1] for each step, None for a step that holds no generated token (a given prefix).
 
     `steps` join to the whole assistant turn and the tokens to its end: whatever stands before the first token was
-    given, not generated. A token belongs to the step in which it begins.
+    given, not generated; and so was a token without a log-probability (an observation). A token belongs to the step in
+    which it begins.
     """
     if token_texts is None or token_logprobs is None:
         return [None] * len(steps)
@@ -32,7 +33,7 @@ def step_scores(
         while index + 1 < len(steps) and position >= end:
             index += 1
             end += len(steps[index])
-        if steps:
+        if steps and logprob is not None:
             sums[index] += logprob
             counts[index] += 1
         position += len(text)

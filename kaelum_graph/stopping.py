@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from kaelum_graph.clusters import cluster
+from kaelum_graph.posterior import mass
 from kaelum_graph.tree import SearchTree
 
 
@@ -20,9 +21,10 @@ def leader_is_certain(leader: int, runner_up: int, *, certainty: float = 0.95) -
 
 
 def standing_answers(tree: SearchTree) -> list[tuple[str, int]]:
-    """Distinct answers that no anchored evidence has refuted, and how many rollouts gave each; most first."""
+    """Distinct answers that no anchored evidence has refuted, and how many beginnings led to each; most first."""
     answers = [rollout.candidate.answer if rollout.value > 0.0 else None for rollout in tree.rollouts]
-    counts = [(group.representative, len(group.members)) for group in cluster(answers)]
+    prefixes = [rollout.prefix for rollout in tree.rollouts]
+    counts = [(group.representative, mass(group, prefixes)) for group in cluster(answers)]
     return sorted(counts, key=lambda pair: -pair[1])
 
 

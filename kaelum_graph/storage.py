@@ -20,6 +20,12 @@ import numpy as np
 from kaelum_graph.errors import StorageError, UsageError
 from kaelum_graph.types import Array, EpisodeId, Json
 
+STORE_FILE = "kaelum.sqlite"
+"""The store's name in the data folder."""
+
+SHORTEST_PREFIX = 4
+"""Characters of an id from which on its beginning is enough to name it."""
+
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS episodes (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -38,6 +44,10 @@ CREATE TABLE IF NOT EXISTS feedback (
     correction TEXT,
     worker TEXT,
     comment TEXT
+);
+CREATE TABLE IF NOT EXISTS measurements (
+    episode_id TEXT PRIMARY KEY,
+    data TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS cache_entries (
     episode_id TEXT PRIMARY KEY,
@@ -123,6 +133,32 @@ class Storage:
             ).fetchone()
         return EpisodeId(row[0]) if row else None
 
+    def find_episode_id(self, name: str | None) -> EpisodeId:
+        """The episode that `name` means: an id, or the beginning of just one from 4 characters on; None: the newest.
+
+        Raises `UsageError` when there is none, or more than one.
+        """
+        if name is None:
+            rows = self._rows("SELECT id FROM episodes ORDER BY sequence DESC LIMIT 1")
+            if not rows:
+                raise UsageError("no episode is kept yet: ask something first.")
+            return EpisodeId(rows[0][0])
+        name = name.encode(errors="replace").decode()  # an argument that is no UTF-8 names nothing, and breaks nothing
+        if rows := self._rows("SELECT id FROM episodes WHERE id = ?", name):
+            return EpisodeId(rows[0][0])
+        if len(name) < SHORTEST_PREFIX:
+            raise UsageError(f"episode '{name}': expected an id, or at least {SHORTEST_PREFIX} characters of one.")
+        # The ids that begin with `name` are an interval, which the index finds; LIKE would read "%" and "_" in it.
+        rows = self._rows(
+            "SELECT id FROM episodes WHERE id > ? AND id < ? ORDER BY id LIMIT 4", name, name + "\U0010ffff"
+        )
+        if not rows:
+            raise UsageError(f"episode '{name}': no such episode.")
+        if len(rows) > 1:
+            found = ", ".join(row[0] for row in rows[:3]) + (", …" if len(rows) > 3 else "")
+            raise UsageError(f"episode '{name}': more than one begins like that: {found}.")
+        return EpisodeId(rows[0][0])
+
     def counts(self) -> dict[str, float]:
         """How many episodes, ratings and cached answers are kept."""
         with self._lock:
@@ -163,6 +199,22 @@ class Storage:
             Feedback(id=row[0], episode_id=row[1], score=row[2], correction=row[3], worker=row[4], comment=row[5])
             for row in rows
         ]
+
+    def add_measurements(self, episode_id: EpisodeId, data: Json) -> bool:
+        """Keep what an episode's anchored checks measured; False when that is kept already (a retried node)."""
+        with self._transaction() as connection:
+            cursor = connection.execute(
+                "INSERT OR IGNORE INTO measurements (episode_id, data) VALUES (?, ?)", (episode_id, json.dumps(data))
+            )
+            return cursor.rowcount == 1
+
+    def measurements(self, *, newest: int = 2000) -> list[Json]:
+        """The `newest` measurements, oldest first."""
+        with self._lock:
+            rows = self._connection.execute(
+                "SELECT data FROM measurements ORDER BY rowid DESC LIMIT ?", (newest,)
+            ).fetchall()
+        return [json.loads(row[0]) for row in reversed(rows)]
 
     def put_cache_entry(self, entry: CacheEntry) -> None:
         """Keep an answer for serving again; replaces an entry of the same episode."""
@@ -212,9 +264,12 @@ class Storage:
         return {EpisodeId(row[0]): None if row[1] is None else _cache_entry(row) for row in rows}
 
     def _record(self, statement: str, *arguments: str) -> Json | None:
+        rows = self._rows(statement, *arguments)
+        return json.loads(rows[0][0]) if rows else None
+
+    def _rows(self, statement: str, *arguments: str) -> list[tuple[Any, ...]]:
         with self._lock:
-            row = self._connection.execute(statement, arguments).fetchone()
-        return json.loads(row[0]) if row else None
+            return self._connection.execute(statement, arguments).fetchall()
 
     def close(self) -> None:
         """Close the file. Idempotent."""

@@ -8,8 +8,8 @@ being generated count as visits in the exploration term, and never as values.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pydantic import TypeAdapter
@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from kaelum_graph.evidence import Evidence
 from kaelum_graph.types import Candidate, Json, NodeId, RolloutId, WorkerName
 
-Operator = Literal["sample", "branch", "refine"]
+Operator = Literal["sample", "branch", "refine", "critique", "verify"]
 
 ROOT = NodeId(0)
 
@@ -46,11 +46,16 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Simulation:
-    """A rollout that is about to be generated: from which node, by whom, by which operator."""
+    """A rollout that is about to be generated: from which node, by whom, by which operator, on which attempt.
+
+    `planned`: with the reasoning structure that was dealt out to its worker for this query.
+    """
 
     node_id: NodeId
     worker: WorkerName
     operator: Operator
+    target: RolloutId | None = None
+    planned: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +72,15 @@ class Rollout:
     finish: str
     completion_tokens: int
     value: float
+
+    @property
+    def prefix(self) -> tuple[str, int]:
+        """What it grew from. Rollouts with the same prefix share its mistakes, and count once in a vote."""
+        if self.simulation.operator == "branch":
+            return ("node", self.simulation.node_id)
+        if self.simulation.target is not None:
+            return ("attempt", self.simulation.target)
+        return ("rollout", self.id)
 
 
 NODES = TypeAdapter(list[Node])
@@ -138,6 +152,9 @@ class SearchTree:
             node.visits += 1
             node.value_sum += rollout.value
         self.rollouts.append(rollout)
+        if rollout.simulation.operator == "verify" and rollout.simulation.target is not None:
+            target = self.rollouts[rollout.simulation.target]
+            self.rollouts[target.id] = replace(target, evidence=(*target.evidence, *rollout.evidence))
 
     def _add_child(self, parent: Node, *, worker: WorkerName, text: str) -> Node:
         child = Node(id=NodeId(len(self.nodes)), parent=parent.id, worker=worker, text=text, depth=parent.depth + 1)
@@ -178,20 +195,30 @@ def rollout_value(evidence: Sequence[Evidence], model_score: float | None, *, pr
     return (1.0 - prm_weight) * 0.5 + prm_weight * model_score
 
 
+Propose = Callable[[WorkerName, Sequence[Simulation]], tuple[Operator, RolloutId | None]]
+"""The operator for a worker's next rollout, and the attempt it is about, given what the wave already holds."""
+
+
+def always_sample(worker: WorkerName, wave: Sequence[Simulation]) -> tuple[Operator, RolloutId | None]:
+    """New rollouts and branches only."""
+    return "sample", None
+
+
 def select(
     tree: SearchTree,
     *,
     slots: int,
     allocation: Mapping[WorkerName, int],
     max_depth: int,
-    refine: bool,
+    propose: Propose = always_sample,
     exploration: float = 1.25,
     widening: float = 1.0,
 ) -> list[Simulation]:
     """Choose the next wave of at most `slots` simulations and mark them in flight.
 
     `allocation` is each worker's share of the budget in rollouts; a wave is spread over the workers in proportion to
-    what each has left. With `refine`, every second simulation of a worker starts over with what failed as context.
+    what each has left. `propose` names the operator; a "sample" descends the tree and becomes a "branch" where the
+    evidence below tells steps apart.
     """
     wave: list[Simulation] = []
     for _ in range(slots):
@@ -200,11 +227,12 @@ def select(
         if left[worker] <= 0:
             break
         start = tree.worker_node(worker)
-        if refine and tree.launched(worker) % 2 == 0:
-            simulation = Simulation(node_id=start.id, worker=worker, operator="refine")
-        else:
+        operator, target = propose(worker, wave)
+        node = start
+        if operator == "sample":
             node = descend(tree, start, max_depth=max_depth, exploration=exploration, widening=widening)
-            simulation = Simulation(node_id=node.id, worker=worker, operator="sample" if node is start else "branch")
+            operator = "sample" if node is start else "branch"
+        simulation = Simulation(node_id=node.id, worker=worker, operator=operator, target=target)
         tree.start(simulation)
         wave.append(simulation)
     return wave

@@ -9,6 +9,8 @@ from typing import Any, Literal, NewType, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from kaelum_graph.retrieval import Passage
+
 Array: TypeAlias = NDArray[np.float32]
 Json: TypeAlias = dict[str, Any]
 
@@ -33,11 +35,13 @@ class Message:
 class Query:
     """What is asked, and the conversation it is asked in.
 
-    `text` is the last user turn; `history` holds the turns before it, system prompts included.
+    `text` is the last user turn; `history` holds the turns before it, system prompts included. `sources` are the
+    passages that were retrieved for it, if any.
     """
 
     text: str
     history: tuple[Message, ...] = ()
+    sources: tuple[Passage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 
 from pydantic import TypeAdapter
 
-from kaelum_graph.answer import Alternative, Status
+from kaelum_graph.answer import Alternative, Choice, Status
 from kaelum_graph.clusters import cluster
-from kaelum_graph.evidence import Evidence
-from kaelum_graph.posterior import Standing, representative_candidate, weigh
+from kaelum_graph.evidence import Evidence, ModelScore
+from kaelum_graph.observations import said_after, shown
+from kaelum_graph.posterior import CEILING, Anchored, Standing, representative_candidate, weigh
 from kaelum_graph.reward import path_score
 from kaelum_graph.tree import SearchTree
-from kaelum_graph.types import Candidate, Json, WorkerName
+from kaelum_graph.types import Candidate, Json, RolloutId, WorkerName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The outcome of weighing a tree. `passed`: it may be given as the answer; `reasons`: what failed."""
+    """The outcome of weighing a tree. `passed`: it may be given as the answer; `reasons`: what failed.
+
+    `rollout` is the one whose text stands for the leading answer; None when there is no answer.
+    """
 
     passed: bool
     status: Status
@@ -28,8 +32,11 @@ class Verdict:
     worker: WorkerName
     evidence: tuple[Evidence, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
+    choices: tuple[Choice, ...] = ()
     reasons: tuple[str, ...] = ()
     path_score: float | None = None
+    rollout: RolloutId | None = None
+    notices: tuple[str, ...] = ()
 
     def to_json(self) -> Json:
         """A plain dictionary for a checkpoint and `from_json`."""
@@ -43,6 +50,8 @@ class Verdict:
 
 _VERDICT = TypeAdapter(Verdict)
 
+STATUS: dict[Anchored, Status] = {"pass": "verified", "none": "unverified", "fail": "unsure"}
+
 
 def decide(
     tree: SearchTree,
@@ -51,17 +60,26 @@ def decide(
     min_confidence: float,
     prm_threshold: float,
     prose: Collection[WorkerName] = (),
+    answers: int = 1,
+    calibrate: Callable[[float], float] | None = None,
 ) -> Verdict:
     """Weigh the answer clusters of a tree's rollouts and judge the leader.
 
-    It passes on an anchored check; without one when its confidence is at least `min_confidence` and the mean score of
-    its path's steps, where the model gives one, is at least `prm_threshold`. `worker` is named when no rollout
-    answered; the answer of a worker in `prose` is its text, not a value in it.
+    It passes on an anchored check of more than its form; without one when its confidence is at least `min_confidence`
+    and the mean score of its path's steps, where the model gives one, is at least `prm_threshold`. `worker` is named
+    when no rollout answered; the answer of a worker in `prose` is its text, not a value in it. With `answers` above 1
+    up to that many distinct ones are given as `choices`; what a check refuted is none of them while anything else
+    stands.
     """
     candidates = [rollout.candidate for rollout in tree.rollouts]
     scores = [path_score(rollout.step_scores) for rollout in tree.rollouts]
     evidence = [rollout.evidence for rollout in tree.rollouts]
-    standings = weigh(cluster([candidate.answer for candidate in candidates]), candidates, evidence, scores=scores)
+    groups = cluster([candidate.answer for candidate in candidates])
+    prefixes = [rollout.prefix for rollout in tree.rollouts]
+    standings = [
+        unless_form_alone(each)
+        for each in weigh(groups, candidates, evidence, scores=scores, prefixes=prefixes, calibrate=calibrate)
+    ]
     if not standings:
         reasons = failures(tree)
         return Verdict(
@@ -73,31 +91,70 @@ def decide(
             worker=worker,
             reasons=reasons,
         )
+
+    def shown(standing: Standing) -> tuple[Candidate, ModelScore | None, Choice]:
+        candidate = representative_candidate(standing, candidates, scores, evidence_by_candidate=evidence)
+        score = scores[candidate.rollout_id]
+        sure = (score is None or score.value >= prm_threshold) and standing.confidence >= min_confidence
+        choice = Choice(
+            text=answer_text(candidate),
+            answer=None if candidate.worker in prose else candidate.answer,
+            confidence=standing.confidence,
+            share=standing.share,
+            worker=candidate.worker,
+            status=STATUS[standing.anchored] if standing.anchored != "none" or sure else "unsure",
+        )
+        return candidate, score, choice
+
     leader = standings[0]
-    chosen = representative_candidate(leader, candidates, scores, evidence_by_candidate=evidence)
-    score = scores[chosen.rollout_id]
-    gate = score is None or score.value >= prm_threshold
-    passed = leader.anchored == "pass" or (leader.anchored == "none" and gate and leader.confidence >= min_confidence)
+    chosen, score, best = shown(leader)
+    passed = best.status != "unsure"
+    others = [item for item in standings[1:] if item.anchored != "fail" or leader.anchored == "fail"]
     return Verdict(
         passed=passed,
-        status="verified" if leader.anchored == "pass" else "unverified" if passed else "unsure",
-        text=answer_text(chosen) if passed else unsure_text(standings),
-        answer=None if chosen.worker in prose else chosen.answer,
+        status=best.status,
+        text=best.text if passed else unsure_text(standings),
+        answer=best.answer,
         confidence=leader.confidence,
-        worker=chosen.worker,
+        worker=best.worker,
         evidence=tuple(vote for vote in leader.evidence if vote.outcome != "unscored"),
         alternatives=tuple(
-            Alternative(answer=item.cluster.representative, share=item.share, confidence=item.confidence)
+            Alternative(
+                answer=item.cluster.representative,
+                share=item.share,
+                confidence=item.confidence,
+                rollouts=tuple(candidates[index].rollout_id for index in item.cluster.members),
+            )
             for item in standings
         ),
+        choices=(best, *(shown(item)[2] for item in others[: answers - 1])) if answers > 1 else (),
         reasons=() if passed else failures(tree),
         path_score=score.value if score else None,
+        rollout=chosen.rollout_id,
+        notices=("only the form was checked, not what the text says.",)
+        if passed and form_checked(leader.evidence)
+        else (),
     )
 
 
+def form_checked(evidence: Sequence[Evidence]) -> bool:
+    """True when all anchored votes are about the answer's form: its length, its lines, the words it must have."""
+    anchored = [vote for vote in evidence if vote.tier.anchored and vote.outcome != "unscored"]
+    return bool(anchored) and all(vote.source == "constraints" and vote.outcome == "pass" for vote in anchored)
+
+
+def unless_form_alone(standing: Standing) -> Standing:
+    """The standing as it may be told: a passed check of the form alone orders drafts, but verifies nothing they say."""
+    if not form_checked(standing.evidence):
+        return standing
+    return replace(standing, anchored="none", tier=None, confidence=min(standing.confidence, CEILING))
+
+
 def answer_text(candidate: Candidate) -> str:
-    """The assistant turn to show; a program is followed by what it printed."""
+    """The assistant turn to show; a program is followed by what it printed, unless the turn holds that already."""
     if candidate.program is None or not candidate.observation:
+        return candidate.text
+    if said_after(candidate.text, shown(candidate.observation, None)) is not None:
         return candidate.text
     return f"{candidate.text.rstrip()}\n\nOutput:\n{candidate.observation.rstrip()}\n"
 

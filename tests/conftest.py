@@ -3,26 +3,49 @@
 from __future__ import annotations
 
 import socket
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kaelum_graph.models.progress import Report, on_terminal
 from kaelum_graph.models.weights import default_cache_dir, resolve_encoder, resolve_model
 
 MODEL = "qwen2.5-coder-0.5b"
 
 
+@contextmanager
+def shown(config: pytest.Config) -> Generator[Report]:
+    """A report on the real standard error, whatever pytest captures: minutes of download must not look like a hang."""
+    capture: Any = config.pluginmanager.getplugin("capturemanager")
+    begun = False
+    with capture.global_and_fixture_disabled() if capture else nullcontext(), on_terminal() as report:
+
+        def on_a_line_of_its_own(stage: str, done: int, total: int) -> None:
+            nonlocal begun
+            if not begun:
+                begun = True
+                print(file=sys.stderr, flush=True)
+            report(stage, done, total)
+
+        yield on_a_line_of_its_own
+
+
 @pytest.fixture(scope="session")
-def qwen_folder() -> Path:
+def qwen_folder(pytestconfig: pytest.Config) -> Path:
     """The real 0.5B Qwen, fetched once into the user's cache folder."""
-    return resolve_model(MODEL, cache_dir=default_cache_dir())
+    with shown(pytestconfig) as report:
+        return resolve_model(MODEL, cache_dir=default_cache_dir(), report=report)
 
 
 @pytest.fixture(scope="session")
-def encoder_folder() -> Path:
+def encoder_folder(pytestconfig: pytest.Config) -> Path:
     """The real MiniLM, fetched once into the user's cache folder."""
-    return resolve_encoder(cache_dir=default_cache_dir())
+    with shown(pytestconfig) as report:
+        return resolve_encoder(cache_dir=default_cache_dir(), report=report)
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ import signal
 import stat
 import sys
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -52,15 +52,7 @@ def register_ask(subparsers: Subparsers) -> None:
         ),
     )
     parser.add_argument("query", nargs="*", metavar="QUERY", help="the question; several words are joined by spaces")
-    parser.add_argument("--stream", action="store_true", help="print the answer's text in pieces as it comes")
-    parser.add_argument("--json", action="store_true", help="print one JSON object; with --stream one a line")
-    parser.add_argument(
-        "--trace",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="show status, route, checks and cost under the answer (on)",
-    )
-    parser.add_argument("--metrics", action="store_true", help="print the store's counts, and this query's speed")
+    add_output_flags(parser)
     rating = parser.add_argument_group("feedback on an earlier answer (nothing is asked)")
     rating.add_argument(
         "--feedback", metavar="QUERY_OR_ID", help="the answer meant: its id, or its query word for word"
@@ -71,6 +63,19 @@ def register_ask(subparsers: Subparsers) -> None:
     rating.add_argument("--comment", metavar="TEXT", help="a remark, kept with the rating")
     add_settings_flags(parser)
     parser.set_defaults(run=run_ask)
+
+
+def add_output_flags(parser: argparse.ArgumentParser) -> None:
+    """What a command that searches prints, and how."""
+    parser.add_argument("--stream", action="store_true", help="print the answer's text in pieces as it comes")
+    parser.add_argument("--json", action="store_true", help="print one JSON object; with --stream one a line")
+    parser.add_argument(
+        "--trace",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="show status, route, checks and cost under the answer (on)",
+    )
+    parser.add_argument("--metrics", action="store_true", help="print the store's counts, and this query's speed")
 
 
 def register_graph(subparsers: Subparsers) -> None:
@@ -102,7 +107,12 @@ def run_ask(arguments: argparse.Namespace) -> int:
         with open_kaelum(settings) as kaelum:
             _print_figures(kaelum.metrics(), as_json=arguments.json)
         return 0
-    return _answer(query, arguments, settings)
+    return show_search(
+        lambda kaelum, token: kaelum.stream(query, cancel=token),
+        arguments,
+        settings,
+        min_confidence=settings.min_confidence,
+    )
 
 
 def open_kaelum(settings: Settings, *, notify: Callable[[str], None] | None = None) -> Kaelum:
@@ -210,29 +220,34 @@ def _rate(arguments: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def _answer(query: str, arguments: argparse.Namespace, settings: Settings) -> int:
+def show_search(
+    search: Callable[[Kaelum, CancelToken], Iterator[Event]],
+    arguments: argparse.Namespace,
+    settings: Settings,
+    *,
+    min_confidence: float,
+) -> int:
+    """Run a search, show it while it runs and print what it comes to; returns the exit code."""
     from kaelum_flow.terminal import LiveLine
     from kaelum_graph.models.base import CancelToken
     from kaelum_graph.models.progress import on_terminal
 
-    token = CancelToken()
-    with on_terminal() as report, open_kaelum(settings) as kaelum:
-        # Before the live line: two displays would write over each other.
-        kaelum.fetch(report)
-    with LiveLine(sys.stderr, enabled=not arguments.json) as line:
-        with _interrupts(token, line), open_kaelum(settings, notify=lambda text: line.say(f"kaelum: {text}")) as kaelum:
-            printer = _Printer(arguments, line)
+    token, line = CancelToken(), LiveLine(sys.stderr, enabled=not arguments.json)
+    printer = _Printer(arguments, line)
+    with _interrupts(token, line), open_kaelum(settings, notify=lambda text: line.say(f"kaelum: {text}")) as kaelum:
+        with on_terminal() as report:
+            # Before the live line: two displays would write over each other.
+            kaelum.fetch(report)
+        with line:
             try:
-                for event in kaelum.stream(query, cancel=token):
+                for event in search(kaelum, token):
                     printer.take(event)
             except KaelumError as error:
                 if token.cancelled:
                     raise KeyboardInterrupt from error
                 raise
-            figures = kaelum.metrics() if arguments.metrics else None
-        line.close()
-        answer = printer.finish(figures)
-    return exit_code(answer, min_confidence=settings.min_confidence)
+        figures = kaelum.metrics() if arguments.metrics else None
+    return exit_code(printer.finish(figures), min_confidence=min_confidence)
 
 
 class _Printer:
@@ -266,7 +281,7 @@ class _Printer:
     def finish(self, figures: Mapping[str, float] | None) -> Answer:
         """Print what is left to print once the search is over; returns the answer."""
         from kaelum_flow.terminal import figures as figure_lines
-        from kaelum_flow.terminal import printable, story, tokens_per_second
+        from kaelum_flow.terminal import further_choices, printable, story, tokens_per_second
 
         answer = self._answer
         if answer is None:
@@ -289,6 +304,8 @@ class _Printer:
             print(printable(answer.text).rstrip() or "(no answer was reached)")
         elif not self._streamed.endswith("\n"):
             print()
+        if others := further_choices(answer):
+            print(f"\n{others}")
         if self._arguments.trace:
             print(f"\n{story(answer)}")
         else:

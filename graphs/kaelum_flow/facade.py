@@ -15,7 +15,9 @@ from langgraph.graph.state import CompiledStateGraph
 
 from kaelum_flow.forward import build_forward
 from kaelum_flow.lats import CANCEL_KEY
+from kaelum_flow.retriever import AnyRetriever
 from kaelum_flow.services import Services
+from kaelum_flow.state import well_formed
 from kaelum_graph.answer import Answer, Event, Progress, TextDelta
 from kaelum_graph.config import Settings, load_settings, with_overrides
 from kaelum_graph.encoder import Encoder
@@ -34,12 +36,17 @@ STEPS_PER_RUN = 2000
 """Bound on the supersteps of one query: four a wave, and the budget is at most 256 rollouts."""
 
 
+MODES: Any = ["custom", "values"]
+
+
 class Kaelum:
     """A reasoning model over a small one. Nothing heavy is loaded before the first question.
 
     `settings` are taken as they are; without them the environment and the settings file are read. `overrides` are
     fields of `Settings`. `model` may be any `PolicyModel` or LangChain chat model; without it `settings.base_url` or a
-    local model is used. `notify` gets one-line notices, such as which model was taken and why.
+    local model is used. `notify` gets one-line notices, such as which model was taken and why. `retriever`
+    (a LangChain retriever, a Runnable or a function from a question to texts or documents) is asked for facts; it wins
+    over the `documents` setting.
     """
 
     def __init__(
@@ -50,6 +57,7 @@ class Kaelum:
         encoder: Encoder | None = None,
         sandbox: Sandbox | None = None,
         notify: Callable[[str], None] | None = None,
+        retriever: AnyRetriever | None = None,
         **overrides: object,
     ) -> None:
         if settings is None:
@@ -61,7 +69,9 @@ class Kaelum:
 
             model = ChatModelPolicy(model)
         self.settings = settings
-        self.services = Services(settings, model=model, encoder=encoder, sandbox=sandbox, notify=notify)
+        self.services = Services(
+            settings, model=model, encoder=encoder, sandbox=sandbox, notify=notify, retriever=retriever
+        )
         self._graph: CompiledStateGraph[Any, Any, Any, Any] | None = None
 
     @property
@@ -102,14 +112,7 @@ class Kaelum:
         **options: object,
     ) -> Iterator[Event]:
         """Progress while it searches, then the answer's text in pieces, then the `Answer`. Leaving early cancels."""
-        token = cancel or CancelToken()
-        state, config = self._run(query, history, options, token)
-        try:
-            for _, mode, data in self.graph.stream(state, config, stream_mode=["custom", "values"], subgraphs=True):
-                if event := event_of(mode, data):
-                    yield event
-        finally:
-            token.cancel()
+        return self._events(self._question(query, history, options), cancel)
 
     async def aask(
         self,
@@ -123,7 +126,7 @@ class Kaelum:
         events = [event async for event in self.astream(query, history=history, cancel=cancel, **options)]
         return last_answer(iter(events))
 
-    async def astream(
+    def astream(
         self,
         query: str,
         *,
@@ -132,16 +135,38 @@ class Kaelum:
         **options: object,
     ) -> AsyncIterator[Event]:
         """`stream` off the event loop."""
-        token = cancel or CancelToken()
-        state, config = self._run(query, history, options, token)
-        try:
-            async for _, mode, data in self.graph.astream(
-                state, config, stream_mode=["custom", "values"], subgraphs=True
-            ):
-                if event := event_of(mode, data):
-                    yield event
-        finally:
-            token.cancel()
+        return self._aevents(self._question(query, history, options), cancel)
+
+    def continue_search(
+        self, episode_id: str, *, sims: int | None = None, cancel: CancelToken | None = None, **options: object
+    ) -> Answer:
+        """The answer after `sims` more rollouts in the tree of a stored episode; without `sims` as many as it has.
+
+        `episode_id` may be shortened to its beginning, 4 characters or more. The options that the query was asked with
+        hold unless given here. What the earlier search stopped for (a passed check, a clear lead) does not stop this
+        one again; a reason that comes up anew does. The result is an episode of its own, its cost that of this run, its
+        trace the whole tree's. Raises `UsageError` for an unknown episode or one without a tree, and as `ask` does.
+        """
+        return last_answer(self.stream_continue(episode_id, sims=sims, cancel=cancel, **options))
+
+    def stream_continue(
+        self, episode_id: str, *, sims: int | None = None, cancel: CancelToken | None = None, **options: object
+    ) -> Iterator[Event]:
+        """`continue_search` with the events of `stream`."""
+        return self._events(self._further(episode_id, sims, options), cancel)
+
+    async def acontinue_search(
+        self, episode_id: str, *, sims: int | None = None, cancel: CancelToken | None = None, **options: object
+    ) -> Answer:
+        """`continue_search` off the event loop; cancelling the task cancels the search."""
+        events = [event async for event in self.astream_continue(episode_id, sims=sims, cancel=cancel, **options)]
+        return last_answer(iter(events))
+
+    def astream_continue(
+        self, episode_id: str, *, sims: int | None = None, cancel: CancelToken | None = None, **options: object
+    ) -> AsyncIterator[Event]:
+        """`stream_continue` off the event loop."""
+        return self._aevents(self._further(episode_id, sims, options), cancel)
 
     def feedback(
         self,
@@ -165,21 +190,21 @@ class Kaelum:
             raise UsageError(f"feedback score is {score}: must be between 0 and 1.")
         if worker is not None:
             find_worker(worker)
-        storage = self.services.storage
-        episode_id = EpisodeId(episode_id_or_query)
+        storage, named = self.services.storage, well_formed(episode_id_or_query)
+        episode_id = EpisodeId(named)
         if storage.episode(episode_id) is None:
-            newest = storage.latest_episode_id(episode_id_or_query)
+            newest = storage.latest_episode_id(named)
             if newest is None:
-                raise UsageError(f"feedback for '{episode_id_or_query}': no such episode.")
+                raise UsageError(f"feedback for '{named}': no such episode.")
             episode_id = newest
         kept = storage.add_feedback(
             Feedback(
                 id=feedback_id or uuid.uuid4().hex,
                 episode_id=episode_id,
                 score=score,
-                correction=answer,
+                correction=None if answer is None else well_formed(answer),
                 worker=worker,
-                comment=comment,
+                comment=None if comment is None else well_formed(comment),
             )
         )
         wrong = (score is not None and score < EVICTING_SCORE) or answer is not None
@@ -207,15 +232,40 @@ class Kaelum:
     ) -> None:
         self.close()
 
-    def _run(
-        self, query: str, history: Sequence[Message], options: dict[str, object], token: CancelToken
-    ) -> tuple[Json, Any]:
+    def _question(self, query: str, history: Sequence[Message], options: dict[str, object]) -> Json:
         if not query.strip():
             raise UsageError("the query is empty.")
         self.services.settings_for(options)
-        state = {"query": query, "history": [dataclasses.asdict(turn) for turn in history], "options": options}
-        config = {"configurable": {CANCEL_KEY: token}, "recursion_limit": STEPS_PER_RUN}
-        return {**state, "messages": []}, config
+        turns = [dataclasses.asdict(turn) for turn in history]
+        return {"query": query, "history": turns, "options": options, "messages": []}
+
+    def _further(self, episode_id: str, sims: int | None, options: dict[str, object]) -> Json:
+        overrides = {**options, "sims": sims}
+        self.services.settings_for(overrides)
+        return {"continue_from": episode_id, "options": overrides, "messages": []}
+
+    def _events(self, state: Json, cancel: CancelToken | None) -> Iterator[Event]:
+        token = cancel or CancelToken()
+        try:
+            for _, mode, data in self.graph.stream(state, run_config(token), stream_mode=MODES, subgraphs=True):
+                if event := event_of(mode, data):
+                    yield event
+        finally:
+            token.cancel()
+
+    async def _aevents(self, state: Json, cancel: CancelToken | None) -> AsyncIterator[Event]:
+        token = cancel or CancelToken()
+        try:
+            async for _, mode, data in self.graph.astream(state, run_config(token), stream_mode=MODES, subgraphs=True):
+                if event := event_of(mode, data):
+                    yield event
+        finally:
+            token.cancel()
+
+
+def run_config(token: CancelToken) -> Any:
+    """The configuration of one run: how it is cancelled, and when it would be endless."""
+    return {"configurable": {CANCEL_KEY: token}, "recursion_limit": STEPS_PER_RUN}
 
 
 def event_of(mode: str, data: Any) -> Event | None:

@@ -1,4 +1,4 @@
-"""The forward pass as a LangGraph state graph: embed → cache → route → LATS → verify → feedback → respond."""
+"""The forward pass as a LangGraph state graph: embed, cache, route, retrieve, LATS, verify, feedback, respond."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from langgraph.graph import END, START, StateGraph
 from kaelum_flow.lats import build_lats
 from kaelum_flow.nodes import ForwardNodes
 from kaelum_flow.services import Services
+from kaelum_flow.sources import SourceNode
 from kaelum_flow.state import KaelumState
 from kaelum_graph.config import Settings
 
@@ -20,6 +21,7 @@ def build_forward(services: Services) -> StateGraph[Any, Any, Any, Any]:
     graph.add_node("embed", nodes.embed)
     graph.add_node("cache", nodes.cache)
     graph.add_node("route", nodes.route)
+    graph.add_node("retrieve", SourceNode(services).retrieve)
     graph.add_node("lats", build_lats(services).compile())
     graph.add_node("verify", nodes.verify)
     graph.add_node("reflect", nodes.reflect)
@@ -28,7 +30,8 @@ def build_forward(services: Services) -> StateGraph[Any, Any, Any, Any]:
     graph.add_edge(START, "embed")
     graph.add_edge("embed", "cache")
     graph.add_conditional_edges("cache", nodes.after_cache, {"hit": "respond", "miss": "route"})
-    graph.add_edge("route", "lats")
+    graph.add_edge("route", "retrieve")
+    graph.add_edge("retrieve", "lats")
     graph.add_edge("lats", "verify")
     graph.add_conditional_edges("verify", nodes.after_verify, ["reflect", "feedback"])
     graph.add_edge("reflect", "lats")

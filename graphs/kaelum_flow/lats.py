@@ -6,15 +6,15 @@ the policy model that generates several rollouts to their terminal answers.
 
 from __future__ import annotations
 
-import time
-from collections import Counter
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import StreamWriter
 
-from kaelum_flow.rollouts import judge, request_for, sample_json, simulation_json
+from kaelum_flow.expand import expand_wave, wave_event
+from kaelum_flow.plans import choices_for, in_arms
+from kaelum_flow.rollouts import judge, proposer, simulation_json
 from kaelum_flow.services import Services
 from kaelum_flow.state import (
     KaelumState,
@@ -25,12 +25,15 @@ from kaelum_flow.state import (
     seconds_left,
 )
 from kaelum_graph.config import Settings
-from kaelum_graph.models.base import CancelToken, Delta, Generation, OnDelta
-from kaelum_graph.stopping import evidence_halt, standing_answers
-from kaelum_graph.tree import ROLLOUTS, SearchTree, Simulation, select
+from kaelum_graph.models.base import CancelToken
+from kaelum_graph.stopping import evidence_halt
+from kaelum_graph.tree import ROLLOUTS, SearchTree, select
 from kaelum_graph.types import Json, RolloutId
+from kaelum_graph.widening import widened
 
-PROGRESS_SECONDS = 0.25
+FIRST_WAVE = 4
+"""Rollouts of the first wave: the fewest whose agreement can end a search."""
+
 CANCEL_KEY = "kaelum_cancel"
 
 
@@ -44,45 +47,37 @@ def build_lats(services: Services) -> StateGraph[Any, Any, Any, Any]:
 
     def select_wave(state: KaelumState) -> Json:
         settings, tree = services.settings_for(current_options(state)), read_tree(state)
-        route = current_route(state)
+        route = widen(services, state, tree, settings)
+        structures = choices_for(services, state, list(route["allocation"]), settings)
         wave = select(
             tree,
-            slots=min(settings.wave_size, route["rollouts"] - len(tree.rollouts)),
+            slots=min(wave_slots(tree, settings), route["rollouts"] - len(tree.rollouts)),
             allocation=route["allocation"],
             max_depth=route["depth"],
-            refine=bool(state.get("reflections")),
+            propose=proposer(services, state, tree, settings),
         )
-        return {"tree": tree.to_json(), "wave": [{"simulation": simulation_json(item)} for item in wave]}
-
-    def expand(state: KaelumState, config: RunnableConfig, writer: StreamWriter) -> Json:
-        settings, tree = services.settings_for(current_options(state)), read_tree(state)
-        plans = list(Counter(Simulation(**item["simulation"]) for item in state.get("wave") or []).items())
-        requests = [request_for(services, state, tree, settings, simulation, count) for simulation, count in plans]
-        left = seconds_left(state, settings.deadline)
-        generations = services.model.generate(
-            requests,
-            deadline=None if left is None else time.monotonic() + left,
-            cancel=cancel_token(config),
-            on_delta=wave_progress(state, tree, writer),
-        )
-        raise_if_all_failed(generations, tree)
-        wave: list[Json] = []
-        for (simulation, count), request, generation in zip(plans, requests, generations, strict=True):
-            start = {"simulation": simulation_json(simulation)}
-            samples = [{**start, **sample_json(request.partial_answer, sample)} for sample in generation.samples]
-            failure = str(generation.error) if generation.error else "the model gave fewer samples than asked for"
-            wave += samples + [{**start, "failure": failure}] * (count - len(samples))
-        used = sum(sample.completion_tokens for generation in generations for sample in generation.samples)
         return {
-            "wave": wave,
-            "prompt_tokens": state.get("prompt_tokens", 0) + sum(item.prompt_tokens for item in generations),
-            "completion_tokens": state.get("completion_tokens", 0) + used,
+            "tree": tree.to_json(),
+            "route": route,
+            "structures": structures,
+            "wave": [{"simulation": simulation_json(item)} for item in in_arms(wave, tree, structures)],
         }
 
+    def expand(state: KaelumState, config: RunnableConfig, writer: StreamWriter) -> Json:
+        return expand_wave(services, state, cancel=cancel_token(config), writer=writer)
+
     def evaluate(state: KaelumState) -> Json:
-        query, first, wave = current_query(state), len(read_tree(state).rollouts), state.get("waves", 0) + 1
+        query, tree, wave = current_query(state), read_tree(state), state.get("waves", 0) + 1
         judging = [
-            services.pool.submit(judge, services, query, item, rollout_id=RolloutId(first + index), wave=wave)
+            services.pool.submit(
+                judge,
+                services,
+                query,
+                item,
+                rollout_id=RolloutId(len(tree.rollouts) + index),
+                wave=wave,
+                prefix=tree.prefix(item["simulation"]["node_id"]),
+            )
             for index, item in enumerate(state.get("wave") or [])
         ]
         return {"wave": ROLLOUTS.dump_python([judged.result() for judged in judging], mode="json")}
@@ -115,16 +110,33 @@ def build_lats(services: Services) -> StateGraph[Any, Any, Any, Any]:
     return graph
 
 
+def wave_slots(tree: SearchTree, settings: Settings) -> int:
+    """Rollouts of the next wave, as many as there are already: 4, 4, 8, 16, … up to the wave size.
+
+    So easy queries stop soon, and hard ones fill batches.
+    """
+    return min(settings.wave_size, max(FIRST_WAVE, len(tree.rollouts)))
+
+
+def widen(services: Services, state: KaelumState, tree: SearchTree, settings: Settings) -> Json:
+    """The route, with one more worker where those asked so far find no agreement and the caller named none.
+
+    It happens once a query, and is noted in the route: what a learner makes of propensities is the first allocation.
+    """
+    route = current_route(state)
+    if settings.worker is not None or not settings.routing or route.get("widened"):
+        return route
+    prose = [name for name, worker in services.workers.items() if worker.prose]
+    allocation = widened(route["allocation"], tree, route["probabilities"], prose=prose)
+    if allocation == route["allocation"]:
+        return route
+    newcomer = next(name for name in allocation if name not in route["allocation"])
+    return {**route, "allocation": allocation, "widened": newcomer}
+
+
 def after_backpropagate(state: KaelumState) -> str:
     """Another wave, or the end."""
     return END if state.get("halt") else "select"
-
-
-def raise_if_all_failed(generations: list[Generation], tree: SearchTree) -> None:
-    """A search that has nothing to go on raises its first error; one that has something goes on with that."""
-    errors = [generation.error for generation in generations if generation.error is not None]
-    if errors and len(errors) == len(generations) and not tree.rollouts:
-        raise errors[0]
 
 
 def halt_reason(state: KaelumState, settings: Settings, tree: SearchTree) -> str | None:
@@ -132,40 +144,12 @@ def halt_reason(state: KaelumState, settings: Settings, tree: SearchTree) -> str
     may_reflect = len(state.get("reflections") or []) < settings.max_reflections
     if len(tree.rollouts) >= current_route(state)["rollouts"]:
         return evidence_halt(tree, may_reflect=False) or "budget"
-    if halt := evidence_halt(tree, may_reflect=may_reflect):
+    # What an earlier search in this tree stopped for is known to whoever wants it to go on.
+    known = (state.get("earlier") or {}).get("stop_reason")
+    if (halt := evidence_halt(tree, may_reflect=may_reflect)) and halt != known:
         return halt
     if seconds_left(state, settings.deadline) == 0.0:
         return "deadline"
     if settings.token_budget is not None and state.get("completion_tokens", 0) >= settings.token_budget:
         return "tokens"
     return None
-
-
-def wave_event(state: KaelumState, tree: SearchTree, wave: int) -> Json:
-    """The progress event of a wave: how far it is and who leads."""
-    standing = standing_answers(tree)
-    answered = sum(count for _, count in standing)
-    return {
-        "stage": "wave",
-        "wave": wave,
-        "rollouts": len(tree.rollouts),
-        "budget": current_route(state)["rollouts"],
-        "leader": standing[0][0] if standing else None,
-        "share": standing[0][1] / answered if answered else 0.0,
-        "tokens": state.get("completion_tokens", 0),
-    }
-
-
-def wave_progress(state: KaelumState, tree: SearchTree, writer: StreamWriter) -> OnDelta:
-    """A callback for the model that reports the tokens of the wave under way, a few times a second."""
-    event = wave_event(state, tree, state.get("waves", 0) + 1)
-    pieces, last = 0, time.monotonic()
-
-    def on_delta(delta: Delta) -> None:
-        nonlocal pieces, last
-        pieces += 1
-        if time.monotonic() - last >= PROGRESS_SECONDS:
-            last = time.monotonic()
-            writer({**event, "tokens": event["tokens"] + pieces})
-
-    return on_delta

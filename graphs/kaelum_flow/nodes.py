@@ -12,8 +12,11 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import StreamWriter
 
+from kaelum_flow.episodes import further_route, per_query, read_earlier
 from kaelum_flow.lats import cancel_token
+from kaelum_flow.plans import learn_structures
 from kaelum_flow.services import Services
+from kaelum_flow.sources import cited, may_be_kept
 from kaelum_flow.state import (
     KaelumState,
     current_options,
@@ -33,6 +36,9 @@ from kaelum_graph.verdict import Verdict, decide
 CACHED_CONFIDENCE = 0.75
 """An answer without an anchored check is kept for serving again from this P(correct) on."""
 
+UNROUTED = "math"
+"""The worker of every query where routing is off: its rollouts end in a short answer, so that they can vote."""
+
 EXHAUSTED = ("budget", "cancelled", "deadline", "tokens")
 """Reasons to halt after which no reflection can be paid for."""
 
@@ -44,25 +50,35 @@ class ForwardNodes:
         self.services = services
 
     def embed(self, state: KaelumState) -> Json:
-        """Take the request in, forget whatever an earlier query left in the state, and embed the question."""
-        request = read_request(state)
+        """Take the request in, forget whatever an earlier query left in the state, and embed the question.
+
+        A search that is continued begins with the stored tree, its route and its reflections. Waves are counted on, so
+        that a seeded search does not draw the same rollouts again.
+        """
+        named = state.get("continue_from")
+        earlier = None if named is None else read_earlier(self.services.storage, named)
+        request = earlier.request(state.get("options") or {}) if earlier else read_request(state)
         self.services.settings_for(request["options"])
         return {
             "query": None,
             "history": None,
             "options": None,
+            "continue_from": None,
+            "earlier": earlier.summary() if earlier else None,
             "request": request,
             "episode_id": uuid.uuid4().hex,
             "started_at": time.time(),
             "features": self.services.encoder.features(request["text"]),
             "cached": None,
-            "route": None,
-            "tree": None,
+            "sources": None,
+            "structures": None,
+            "route": earlier.route if earlier else None,
+            "tree": earlier.tree.to_json() if earlier else None,
             "wave": [],
-            "waves": 0,
+            "waves": earlier.waves if earlier else 0,
             "prompt_tokens": 0,
             "completion_tokens": 0,
-            "reflections": [],
+            "reflections": earlier.reflections if earlier else [],
             "halt": None,
             "verdict": None,
             "recorded": True,
@@ -71,9 +87,9 @@ class ForwardNodes:
         }
 
     def cache(self, state: KaelumState, writer: StreamWriter) -> Json:
-        """Look for an earlier answer to the same question in the same conversation."""
+        """Look for an earlier answer to the same question in the same conversation, unless a search is continued."""
         settings, query = self._settings(state), current_query(state)
-        if not settings.cache:
+        if not settings.cache or state.get("earlier"):
             writer({"stage": "cache", "state": "off"})
             return {"cached": None}
         features = state.get("features")
@@ -90,11 +106,19 @@ class ForwardNodes:
         return "hit" if state.get("cached") else "miss"
 
     def route(self, state: KaelumState, writer: StreamWriter) -> Json:
-        """Spread the rollouts over the workers."""
+        """Spread the rollouts over the workers; a continued search keeps its route and gets more of them."""
         settings = self._settings(state)
+        earlier = state.get("earlier")
+        if earlier:
+            further = further_route(current_route(state), read_tree(state), settings=settings)
+            writer(route_event(further))
+            notices = list(state.get("notices") or [])
+            if (model := self.services.model.name) != earlier["model"]:
+                notices.append(f"the search was begun with {earlier['model']} and continued with {model}.")
+            return {"route": further, "notices": notices}
         features = state.get("features")
         assert features is not None, "the embed node runs first"
-        forced = settings.worker or (None if settings.routing else "analysis")
+        forced = settings.worker or (None if settings.routing else UNROUTED)
         route = self.services.router.route(
             features,
             generator=self.services.generator(settings),
@@ -103,15 +127,7 @@ class ForwardNodes:
             depth=settings.depth,
             worker=None if forced is None else WorkerName(forced),
         )
-        writer(
-            {
-                "stage": "route",
-                "worker": route.worker,
-                "probabilities": dict(route.probabilities),
-                "rollouts": route.rollouts,
-                "depth": route.depth,
-            }
-        )
+        writer(route_event(dataclasses.asdict(route)))
         return {"route": dataclasses.asdict(route)}
 
     def verify(self, state: KaelumState, config: RunnableConfig, writer: StreamWriter) -> Json:
@@ -123,6 +139,8 @@ class ForwardNodes:
             min_confidence=settings.min_confidence,
             prm_threshold=settings.prm_threshold,
             prose=[name for name, worker in self.services.workers.items() if worker.prose],
+            answers=settings.answers,
+            calibrate=self.services.measurements.calibrated,
         )
         writer(
             {
@@ -155,10 +173,13 @@ class ForwardNodes:
     def feedback(self, state: KaelumState) -> Json:
         """Write the episode durably, and the answer to the cache if it earned that. A full disk loses no answer."""
         settings, query, answer = self._settings(state), current_query(state), self._answer(state)
+        earlier = state.get("earlier") or {}
         record = {
             "answer": answer.to_json(),
             "history": (state.get("request") or {})["history"],
             "options": current_options(state),
+            "settings": per_query(settings),
+            "continued_from": earlier.get("episode_id"),
             "route": current_route(state),
             "tree": state.get("tree"),
             "reflections": state.get("reflections"),
@@ -167,7 +188,10 @@ class ForwardNodes:
         features = state.get("features")
         try:
             self.services.storage.append_episode(answer.id, query.text, record)
-            if settings.cache and features is not None and earned(answer):
+            self.services.measurements.learn(answer.id, read_tree(state), first=earlier.get("rollouts", 0))
+            if not earlier:
+                learn_structures(self.services, state, read_tree(state), answer.id)
+            if settings.cache and features is not None and earned(answer) and may_be_kept(self.services, state):
                 self.services.cache.add(
                     CacheEntry(
                         episode_id=answer.id,
@@ -202,14 +226,23 @@ class ForwardNodes:
         return self.services.settings_for(current_options(state))
 
     def _scope(self, settings: Settings, query: Query) -> str:
-        """Answers of another model, another forced worker or another conversation are never served."""
+        """Answers of another model, another forced worker or another conversation are never served.
+
+        Nor is one answer where several were asked for.
+        """
         turns = [(turn.role, turn.content) for turn in query.history]
-        key = json.dumps([self.services.model_name, settings.worker, settings.routing, turns])
-        return hashlib.sha256(key.encode()).hexdigest()
+        key: list[object] = [self.services.model_name, settings.worker, settings.routing, turns]
+        if settings.answers > 1:
+            key.append(settings.answers)
+        if (sources := self.services.sources_key()) is not None:
+            key.append(sources)
+        return hashlib.sha256(json.dumps(key).encode()).hexdigest()
 
     def _answer(self, state: KaelumState) -> Answer:
         settings, verdict = self._settings(state), Verdict.from_json(state.get("verdict") or {})
-        halt = state.get("halt") or "budget"
+        # Every answer was refuted and no time is left to reflect on it: the deadline is what ended the search.
+        halt = "deadline" if state.get("halt") == "refuted" else state.get("halt") or "budget"
+        earlier = state.get("earlier") or {}
         return Answer(
             id=EpisodeId(state.get("episode_id", "")),
             query=current_query(state).text,
@@ -219,21 +252,28 @@ class ForwardNodes:
             confidence=verdict.confidence,
             worker=verdict.worker,
             route=current_route(state)["probabilities"],
-            cache="miss" if settings.cache else "off",
+            cache="miss" if settings.cache and not earlier else "off",
             stop_reason=halt,  # pyright: ignore[reportArgumentType]
             model=self.services.model.name,
             evidence=verdict.evidence,
             alternatives=verdict.alternatives,
+            choices=verdict.choices,
             cost=Cost(
                 prompt_tokens=state.get("prompt_tokens", 0),
                 completion_tokens=state.get("completion_tokens", 0),
-                rollouts=len(read_tree(state).rollouts),
-                waves=state.get("waves", 0),
+                rollouts=len(read_tree(state).rollouts) - earlier.get("rollouts", 0),
+                waves=state.get("waves", 0) - earlier.get("waves", 0),
                 seconds=time.time() - state.get("started_at", time.time()),
             ),
+            sources=cited(state, verdict.answer),
             recorded=state.get("recorded", True),
-            notices=tuple(state.get("notices") or []),
+            notices=(*(state.get("notices") or []), *verdict.notices),
         )
+
+
+def route_event(route: Json) -> Json:
+    """The progress event of a route."""
+    return {"stage": "route", **{key: route[key] for key in ("worker", "probabilities", "rollouts", "depth")}}
 
 
 def earned(answer: Answer) -> bool:
@@ -246,6 +286,7 @@ def earned(answer: Answer) -> bool:
 def trace(state: KaelumState) -> Json:
     """What was tried, rollout by rollout."""
     return {
+        "continued_from": (state.get("earlier") or {}).get("episode_id"),
         "route": current_route(state),
         "reflections": state.get("reflections") or [],
         "rollouts": [

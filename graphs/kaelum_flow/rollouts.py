@@ -2,35 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
+from kaelum_flow.plans import choice_of
 from kaelum_flow.services import Services
-from kaelum_flow.state import KaelumState, current_query
+from kaelum_flow.state import KaelumState, current_query, well_formed
+from kaelum_graph.acting import Turn
+from kaelum_graph.attempts import Attempt, asked_again, verification
 from kaelum_graph.config import Settings
 from kaelum_graph.errors import KaelumError
 from kaelum_graph.evidence import Evidence
-from kaelum_graph.models.base import GenerationRequest, Sample, Sampling
+from kaelum_graph.models.base import GenerationRequest, Sampling
+from kaelum_graph.operators import fault, possible_operators
 from kaelum_graph.reward import path_score, step_scores
-from kaelum_graph.tree import Rollout, SearchTree, Simulation, rollout_value
-from kaelum_graph.types import Candidate, Json, Query, RolloutId
+from kaelum_graph.tree import Operator, Propose, Rollout, SearchTree, Simulation, rollout_value
+from kaelum_graph.types import Candidate, Json, Query, RolloutId, WorkerName
 from kaelum_graph.verifiers import check_safely, verifier
 from kaelum_graph.workers.base import Worker
-
-PRM_WEIGHT = 0.0
-"""λ of the search: the reward model's measured within-query skill. Nothing has been measured yet, so it has no say."""
 
 
 def simulation_json(simulation: Simulation) -> Json:
     """A simulation as plain JSON."""
-    return {"node_id": simulation.node_id, "worker": simulation.worker, "operator": simulation.operator}
-
-
-def sample_json(partial_answer: str, sample: Sample) -> Json:
-    """A generated sample as plain JSON; `text` is the whole assistant turn, the given beginning included."""
     return {
-        "text": partial_answer + sample.text,
-        "finish": sample.finish,
-        "completion_tokens": sample.completion_tokens,
-        "token_texts": None if sample.token_texts is None else list(sample.token_texts),
-        "token_logprobs": None if sample.token_logprobs is None else list(sample.token_logprobs),
+        "node_id": simulation.node_id,
+        "worker": simulation.worker,
+        "operator": simulation.operator,
+        "target": simulation.target,
+        "planned": simulation.planned,
+    }
+
+
+def proposer(services: Services, state: KaelumState, tree: SearchTree, settings: Settings) -> Propose:
+    """The operator policy of one wave: what is possible now, chosen by what it has been worth to the worker."""
+    seed = None if settings.seed is None else [settings.seed, state.get("waves", 0)]
+    generator, reflecting = np.random.default_rng(seed), bool(state.get("reflections"))
+
+    def propose(worker: WorkerName, wave: Sequence[Simulation]) -> tuple[Operator, RolloutId | None]:
+        possible = possible_operators(tree, worker, wave=wave, reflecting=reflecting)
+        if len(possible) == 1:
+            return "sample", None
+        operator = services.measurements.choose(worker, list(possible), generator)
+        return operator, possible[operator]
+
+    return propose
+
+
+def sample_json(turn: Turn) -> Json:
+    """A generated turn as plain JSON; `text` is the whole of it, the given beginning included."""
+    return {
+        "text": well_formed(turn.text),
+        "finish": turn.finish,
+        "completion_tokens": turn.completion_tokens,
+        "token_texts": None if turn.token_texts is None else list(turn.token_texts),
+        "token_logprobs": None if turn.token_logprobs is None else list(turn.token_logprobs),
     }
 
 
@@ -39,17 +65,31 @@ def request_for(
 ) -> GenerationRequest:
     """One request for the `count` simulations of a wave that start at the same node in the same way.
 
-    A refinement has what failed so far in its prompt; a branch continues the steps down to its node.
+    A branch continues the steps down to its node; the other operators but `sample` have an attempt, or what failed so
+    far, in their prompt.
     """
+    query, worker = current_query(state), services.workers[simulation.worker]
     reflections = state.get("reflections") or []
-    reflection = "\n".join(reflections) if simulation.operator == "refine" and reflections else None
-    prompt = services.workers[simulation.worker].prompt(current_query(state), reflection=reflection)
+    attempt = None if simulation.target is None else attempt_of(tree, simulation.target)
+    if attempt is None:
+        refining = simulation.operator == "refine" and reflections
+        structure = choice_of(state.get("structures") or {}, simulation.worker) if simulation.planned else None
+        # A worker of someone else's may not know of structures.
+        plan = {} if structure is None else {"structure": structure.structure.text}
+        prompt = worker.prompt(query, reflection="\n".join(reflections) if refining else None, **plan)
+    elif simulation.operator == "refine":
+        # A small model that is shown its own words says them again; it is told what was wrong and starts anew.
+        prompt = worker.prompt(query, reflection=attempt.fault)
+    else:
+        prompt = asked_again(worker.prompt(query), attempt, simulation.operator)
     max_tokens = settings.max_tokens or prompt.max_tokens
     if settings.token_budget is not None:
         left = settings.token_budget - state.get("completion_tokens", 0)
         max_tokens = max(1, min(max_tokens, left // max(1, len(state.get("wave") or []))))
-    # Nodes are numbered in order, so no two requests of one query share a seed.
-    seed = None if settings.seed is None else settings.seed + 10_000 * state.get("waves", 0) + simulation.node_id
+    # Nodes and rollouts are numbered in order, so no two requests of one query share a seed.
+    place = simulation.node_id if simulation.target is None else 5_000 + simulation.target
+    place += 2_500 * simulation.planned
+    seed = None if settings.seed is None else settings.seed + 10_000 * state.get("waves", 0) + place
     return GenerationRequest(
         messages=prompt.messages,
         partial_answer=tree.prefix(simulation.node_id) if simulation.operator == "branch" else prompt.partial_answer,
@@ -60,16 +100,33 @@ def request_for(
     )
 
 
-def judge(services: Services, query: Query, item: Json, *, rollout_id: RolloutId, wave: int) -> Rollout:
-    """Conclude one sample and gather its evidence: run its program, read its answer, ask the worker's verifiers."""
+def attempt_of(tree: SearchTree, rollout_id: RolloutId) -> Attempt:
+    """An earlier rollout as an attempt to be looked at again."""
+    rollout = tree.rollouts[rollout_id]
+    made = rollout.candidate
+    return Attempt(text=made.text, answer=made.answer, program=made.program, fault=fault(rollout))
+
+
+def judge(
+    services: Services, query: Query, item: Json, *, rollout_id: RolloutId, wave: int, prefix: str = ""
+) -> Rollout:
+    """Conclude one sample and gather its evidence: run its program, read its answer, ask the worker's verifiers.
+
+    `prefix` is the text of the steps down to the node that a branch started from; only what follows is cut into steps.
+    """
     simulation = Simulation(**item["simulation"])
     worker = services.workers[simulation.worker]
     text = item.get("text", "")
-    candidate = conclude(services, worker, query, item, rollout_id)
+    if simulation.operator == "verify":
+        candidate = Candidate(rollout_id=rollout_id, worker=worker.name, text=text, answer=None)
+    else:
+        candidate = conclude(services, worker, query, item, rollout_id)
     evidence: tuple[Evidence, ...] = ()
-    if candidate.answer is not None or candidate.program is not None:
+    if simulation.operator == "verify":
+        evidence = (verification(text, services.sandbox),)
+    elif candidate.answer is not None or candidate.program is not None:
         evidence = tuple(check_safely(verifier(name), query, candidate, services.sandbox) for name in worker.verifiers)
-    steps = worker.split_steps(text)
+    steps = worker.split_steps(text.removeprefix(prefix))
     scores = step_scores(steps, item.get("token_texts"), item.get("token_logprobs"))
     score = path_score(scores)
     return Rollout(
@@ -82,7 +139,7 @@ def judge(services: Services, query: Query, item: Json, *, rollout_id: RolloutId
         step_scores=tuple(scores),
         finish=item.get("finish", "stop"),
         completion_tokens=item.get("completion_tokens", 0),
-        value=rollout_value(evidence, score.value if score else None, prm_weight=PRM_WEIGHT),
+        value=rollout_value(evidence, score.value if score else None, prm_weight=services.measurements.prm_weight()),
     )
 
 

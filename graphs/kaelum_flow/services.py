@@ -14,16 +14,21 @@ from typing import TypeVar
 
 import numpy as np
 
+from kaelum_flow.retriever import AdaptedRetriever, AnyRetriever
 from kaelum_graph.cache import AnswerCache
 from kaelum_graph.config import Settings, with_overrides
+from kaelum_graph.documents import Documents, check_folder
 from kaelum_graph.encoder import Encoder
-from kaelum_graph.errors import UsageError
-from kaelum_graph.models.base import PolicyModel
+from kaelum_graph.errors import ConfigError, UsageError
+from kaelum_graph.measurements import Measurements
+from kaelum_graph.models.base import CancelToken, PolicyModel
 from kaelum_graph.models.progress import Report, silent
+from kaelum_graph.retrieval import Retriever
 from kaelum_graph.router import Router
 from kaelum_graph.sandbox import ProcessSandbox
 from kaelum_graph.sandbox.base import Sandbox
-from kaelum_graph.storage import Storage
+from kaelum_graph.storage import STORE_FILE, Storage
+from kaelum_graph.structures.book import StructureBook
 from kaelum_graph.types import WorkerName
 from kaelum_graph.workers import all_workers, worker
 from kaelum_graph.workers.base import Worker
@@ -37,8 +42,8 @@ def unheard(notice: str) -> None:
 
 PER_QUERY = frozenset(
     {
-        "cache", "deadline", "depth", "effort", "max_reflections", "max_tokens", "min_confidence", "prm_threshold",
-        "routing", "seed", "sims", "temperature", "token_budget", "top_p", "wave_size", "worker",
+        "answers", "cache", "deadline", "depth", "effort", "max_reflections", "max_tokens", "min_confidence",
+        "prm_threshold", "routing", "seed", "sims", "temperature", "token_budget", "top_p", "wave_size", "worker",
     }
 )  # fmt: skip
 """Settings that a single query may override; the others belong to the process."""
@@ -55,12 +60,18 @@ class Services:
         encoder: Encoder | None = None,
         sandbox: Sandbox | None = None,
         notify: Callable[[str], None] | None = None,
+        retriever: AnyRetriever | None = None,
     ) -> None:
         self.settings = settings
         self.notify = notify or unheard
         self._given: dict[str, object] = {"model": model, "encoder": encoder, "sandbox": sandbox}
+        if retriever is not None:
+            self._given["retriever"] = AdaptedRetriever(retriever, seconds=settings.retriever_timeout)
+        elif settings.documents is not None:
+            check_folder(settings.documents)
         self._made: dict[str, object] = {}
         self._lock = threading.RLock()
+        self.closing = CancelToken()
 
     def settings_for(self, options: Mapping[str, object]) -> Settings:
         """The settings with one query's own options. Raises `UsageError` or `ConfigError` for a bad one."""
@@ -119,7 +130,25 @@ class Services:
     @property
     def storage(self) -> Storage:
         """The episode store in the data folder."""
-        return self._part("storage", lambda: Storage(self.settings.data_dir / "kaelum.sqlite"))
+        return self._part("storage", lambda: Storage(self.settings.data_dir / STORE_FILE))
+
+    @property
+    def structures(self) -> StructureBook | None:
+        """The reasoning structures on trial and adopted; None where the settings leave them out."""
+        if not self.settings.structures:
+            return None
+        return self._part("structures", lambda: StructureBook(self.settings.data_dir, model=self.model_name))
+
+    def in_background(self, work: Callable[[], None]) -> None:
+        """Do `work` after what was handed in earlier, beside the queries; whatever is left at `close` is dropped."""
+        self._part("background", lambda: ThreadPoolExecutor(max_workers=1, thread_name_prefix="kaelum-between")).submit(
+            work
+        )
+
+    @property
+    def measurements(self) -> Measurements:
+        """What the episodes' anchored checks have measured: the operators' worth, the reward model's skill."""
+        return self._part("measurements", lambda: Measurements(self.storage))
 
     @property
     def cache(self) -> AnswerCache:
@@ -136,6 +165,22 @@ class Services:
         """Threads for concluding and verifying the rollouts of a wave side by side."""
         return self._part("pool", lambda: ThreadPoolExecutor(max_workers=4, thread_name_prefix="kaelum-evaluate"))
 
+    @property
+    def retriever(self) -> Retriever | None:
+        """What the caller gave, else the folder of documents; None without either."""
+        given, folder = self._given.get("retriever"), self.settings.documents
+        if given is not None or folder is None:
+            return given  # pyright: ignore[reportReturnType]
+        return self._part("documents", lambda: self._documents(folder))
+
+    def sources_key(self) -> str | None:
+        """What answers depend on beside the query: the documents' content, or that there is a retriever."""
+        retriever = self.retriever
+        try:
+            return retriever.key if isinstance(retriever, Documents) else retriever and "retriever"
+        except ConfigError:  # the folder is gone; the retrieve node says so
+            return "unreadable"
+
     def generator(self, settings: Settings) -> np.random.Generator:
         """A fresh random generator: seeded by the settings, else by the system."""
         return np.random.default_rng(settings.seed)
@@ -149,11 +194,14 @@ class Services:
         """Close what was made here. Idempotent."""
         with self._lock:
             made, self._made = self._made, {}
-        for name in ("model", "sandbox", "storage"):
+        self.closing.cancel()
+        background, pool = made.get("background"), made.get("pool")
+        if isinstance(background, ThreadPoolExecutor):
+            background.shutdown(wait=True, cancel_futures=True)
+        for name in ("model", "sandbox", "structures", "storage"):
             part = made.get(name)
-            if isinstance(part, (PolicyModel, Sandbox, Storage)):
+            if isinstance(part, (PolicyModel, Sandbox, Storage, StructureBook)):
                 part.close()
-        pool = made.get("pool")
         if isinstance(pool, ThreadPoolExecutor):
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -175,6 +223,9 @@ class Services:
             self._encoder_folder(report)
         if self._given["model"] is None and self.settings.base_url is None:
             self._model_folder(report)
+
+    def _documents(self, folder: Path) -> Documents:
+        return Documents(folder, encoder=lambda: self.encoder, cache_dir=self.settings.cache_dir, notify=self.notify)
 
     def _encoder_folder(self, report: Report) -> Path:
         from kaelum_graph.models.weights import resolve_encoder

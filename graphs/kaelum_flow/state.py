@@ -10,6 +10,7 @@ from langgraph.graph.message import add_messages
 from typing_extensions import TypedDict  # typing's own breaks graph JSON schemas before Python 3.12
 
 from kaelum_graph.errors import UsageError
+from kaelum_graph.retrieval import Passage
 from kaelum_graph.tree import SearchTree
 from kaelum_graph.types import Array, Json, Message, Query, Role
 
@@ -18,6 +19,9 @@ ROLES: dict[str, Role] = {"human": "user", "ai": "assistant", "system": "system"
 
 class KaelumState(TypedDict):
     """State of one query. A caller gives `query` (with `history` and `options`) or `messages`; `answer` is the result.
+
+    `continue_from`, the id of a stored episode, stands for its query and history: its search is taken up again, with
+    `options` over its own. `earlier` then says what that search had come to.
 
     No key but `messages` has a reducer: the LATS subgraph shares these keys, and a sum would be added once more when
     the subgraph returns. The first node takes the input keys into `request` and resets the rest, so that nothing of an
@@ -29,13 +33,17 @@ class KaelumState(TypedDict):
     query: NotRequired[str | None]
     history: NotRequired[list[Json] | None]
     options: NotRequired[Json | None]
+    continue_from: NotRequired[str | None]
     request: NotRequired[Json]
+    earlier: NotRequired[Json | None]
     episode_id: NotRequired[str]
     started_at: NotRequired[float]
     features: NotRequired[Array]  # [398]: 384 embedding, 14 text features
     cached: NotRequired[Json | None]
     route: NotRequired[Json | None]
+    structures: NotRequired[Json | None]  # by worker: the `Choice` of this query, or None
     tree: NotRequired[Json | None]
+    sources: NotRequired[list[Json] | None]  # `Passage` fields; None where no retriever was asked
     wave: NotRequired[list[Json]]
     waves: NotRequired[int]
     prompt_tokens: NotRequired[int]
@@ -49,7 +57,10 @@ class KaelumState(TypedDict):
 
 
 def read_request(state: KaelumState) -> Json:
-    """The request in the input keys: text, history and options. Raises `UsageError` when there is no question."""
+    """The request in the input keys: text, history and options. Raises `UsageError` when there is no question.
+
+    Text and history come back well-formed: half of a surrogate pair, which JSON can carry and UTF-8 can't, is U+FFFD.
+    """
     text, history = state.get("query"), list(state.get("history") or [])
     if text is None:
         turns = [
@@ -62,14 +73,21 @@ def read_request(state: KaelumState) -> Json:
         text, history = turns[last]["content"], turns[:last]
     if not text.strip():
         raise UsageError("the query is empty.")
-    return {"text": text, "history": history, "options": dict(state.get("options") or {})}
+    history = [{**turn, "content": well_formed(turn["content"])} for turn in history]
+    return {"text": well_formed(text), "history": history, "options": dict(state.get("options") or {})}
+
+
+def well_formed(text: str) -> str:
+    """`text` as UTF-8 can hold it: a surrogate pair becomes its character, half of one becomes U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def current_query(state: KaelumState) -> Query:
-    """The query that `read_request` took in."""
+    """The query that `read_request` took in, with the sources that were found for it."""
     request = state.get("request") or {}
     history = tuple(Message(turn["role"], turn["content"]) for turn in request["history"])
-    return Query(text=request["text"], history=history)
+    sources = tuple(Passage(**item) for item in state.get("sources") or [])
+    return Query(text=request["text"], history=history, sources=sources)
 
 
 def current_options(state: KaelumState) -> Json:

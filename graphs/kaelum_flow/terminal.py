@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +15,10 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from kaelum_graph.answer import Answer, Progress
+from kaelum_graph.answer import Answer, Choice, Progress
+from kaelum_graph.retrieval import Passage
+from kaelum_graph.tree_text import cost_words, stop_words
+from kaelum_graph.verdict import form_checked
 
 STATUS_WORDS = {"verified": "verified", "unverified": "agreed", "unsure": "not sure"}
 MAX_EVIDENCE_LINES = 6
@@ -47,10 +51,14 @@ def story(answer: Answer) -> str:
     lines: list[tuple[str, str]] = []
     if answer.answer is not None:
         lines.append(("answer", one_line(answer.answer)))
-    lines.append(("status", f"{STATUS_WORDS[answer.status]}, P(correct) {answer.confidence:.2f}, {_stop(answer)}"))
+    lines.append(("status", f"{_status(answer)}, P(correct) {answer.confidence:.2f}, {_stop(answer)}"))
     lines.append(("route", _route(answer)))
     lines.extend(_evidence(answer))
-    for other in answer.alternatives[:MAX_ALTERNATIVES]:
+    for place, source in enumerate(answer.sources, start=1):
+        speaks = "  (supports the answer)" if source.supports else ""
+        label = one_line(Passage(text=source.text, source=source.source, title=source.title).label, limit=100)
+        lines.append(("sources", f"[{place}] {label or one_line(source.text, limit=60)}{speaks}"))
+    for other in answer.alternatives[: 0 if answer.choices else MAX_ALTERNATIVES]:
         if other.answer != answer.answer:
             lines.append(
                 (
@@ -61,11 +69,12 @@ def story(answer: Answer) -> str:
     lines.append(
         (
             "cost",
-            f"{_count(cost.rollouts, 'rollout')} in {_count(cost.waves, 'wave')}, "
-            f"{cost.prompt_tokens:,} + {_count(cost.completion_tokens, 'token')}, {cost.seconds:.1f} s"
+            cost_words(dataclasses.asdict(cost))
             + (f" ({tokens_per_second(answer):.0f} tokens/s)" if cost.completion_tokens else ""),
         )
     )
+    if answer.trace and (earlier := answer.trace.get("continued_from")):
+        lines.append(("", f"continued from {earlier}: {len(answer.trace['rollouts']):,} rollouts in all"))
     lines.append(("model", one_line(answer.model)))
     lines.extend(("note", one_line(notice)) for notice in answer.notices)
     if answer.recorded:
@@ -76,6 +85,27 @@ def story(answer: Answer) -> str:
         shown.append(f"  {'' if label == previous else label:8}  {value}")
         previous = label
     return "\n".join(shown)
+
+
+def further_choices(answer: Answer) -> str:
+    """The answers after the first, where several were asked for: a heading and the text of each. No newline at the end.
+
+    Empty when there is no other.
+    """
+    return "\n\n".join(
+        f"[{place}] {_heading(choice)}\n{printable(choice.text).strip()}"
+        for place, choice in enumerate(answer.choices[1:], start=2)
+    )
+
+
+def _heading(choice: Choice) -> str:
+    value = "" if choice.answer is None else f"{one_line(choice.answer, limit=80)} · "
+    # A single rollout agrees with nobody, so "agreed" would say too much here.
+    status = {"verified": "verified", "unverified": "unverified", "unsure": "not sure"}[choice.status]
+    return (
+        f"{value}{status}, P(correct) {choice.confidence:.2f}, {choice.share:.0%} of the rollouts, "
+        f"{one_line(choice.worker)}"
+    )
 
 
 def figures(values: Mapping[str, float]) -> str:
@@ -89,18 +119,14 @@ def figures(values: Mapping[str, float]) -> str:
     )
 
 
+def _status(answer: Answer) -> str:
+    if answer.status == "unverified" and form_checked(answer.evidence):
+        return "form checked"
+    return STATUS_WORDS[answer.status]
+
+
 def _stop(answer: Answer) -> str:
-    if answer.cache == "hit":
-        return "from the cache"
-    return {
-        "verified": "stopped on a passed check",
-        "margin": "stopped on a clear lead",
-        "budget": "all rollouts used",
-        "tokens": "token budget used",
-        "deadline": "stopped at the deadline",
-        "cancelled": "interrupted",
-        "cache": "from the cache",
-    }[answer.stop_reason]
+    return stop_words("cache" if answer.cache == "hit" else answer.stop_reason)
 
 
 def _route(answer: Answer) -> str:
@@ -119,10 +145,6 @@ def _evidence(answer: Answer) -> Iterator[tuple[str, str]]:
         yield "checks", f"and {len(votes) - MAX_EVIDENCE_LINES} more (--json shows all)"
     if not votes:
         yield "checks", "none"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 class LiveLine:
@@ -149,6 +171,7 @@ class LiveLine:
         return self._wave is not None
 
     def __enter__(self) -> Self:
+        self._started = self._clock()
         if self._live:
             self._live.start()
         return self
@@ -179,6 +202,7 @@ class LiveLine:
         self._doing = {
             "cache": "looking in the cache",
             "route": f"searching with {data.get('worker', 'a worker')}",
+            "sources": "looking sources up",
             "wave": "searching",
             "verify": "verifying",
             "reflect": f"reflecting on: {one_line(str(data.get('reason', '')), limit=60)}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kaelum_graph.cli.parser import add_settings_flags, settings_of
@@ -24,12 +24,14 @@ def register(subparsers: Subparsers) -> None:
         help="list, get and remove models",
         description="Without an action: the models on this machine, then the rest of the catalogue.",
     )
-    _add_options(parser)
+    _add_options(parser, only=("hub", "cache_dir"))
     parser.set_defaults(run=run_list)
     actions = parser.add_subparsers(title="actions", metavar="ACTION")
 
     _action(actions, "list", run_list, "the models on this machine, then the rest of the catalogue")
-    get = _action(actions, "get", run_get, "fetch a model unless it is there, and print its folder")
+    get = _action(
+        actions, "get", run_get, "fetch a model unless it is there, and print its folder", only=("hub", "cache_dir")
+    )
     get.add_argument("name", metavar="NAME", help="catalogue name, hub id org/name, or path of a .gguf file")
     get.add_argument(
         "--keep-gguf", action="store_true", default=False, help="leave the GGUF file in the model's folder"
@@ -72,21 +74,23 @@ def run_remove(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _action(actions: Subparsers, name: str, run: Run, summary: str) -> argparse.ArgumentParser:
+def _action(
+    actions: Subparsers, name: str, run: Run, summary: str, *, only: Collection[str] = ("cache_dir",)
+) -> argparse.ArgumentParser:
     parser = actions.add_parser(
         name,
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}.",
         argument_default=argparse.SUPPRESS,  # what was said before the action's name stays as it was said
     )
-    _add_options(parser)
+    _add_options(parser, only=only)
     parser.set_defaults(run=run)
     return parser
 
 
-def _add_options(parser: argparse.ArgumentParser) -> None:
+def _add_options(parser: argparse.ArgumentParser, *, only: Collection[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON: a list of models, or one object")
-    add_settings_flags(parser)
+    add_settings_flags(parser, only=only)
 
 
 def table(settings: Settings) -> list[dict[str, Any]]:

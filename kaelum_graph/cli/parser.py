@@ -6,7 +6,7 @@ import argparse
 import difflib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_origin
@@ -90,10 +90,15 @@ def _program() -> tuple[CommandParser, Any]:
     return parser, parser.add_subparsers(title="commands", metavar="COMMAND", prog="kaelum")
 
 
-def add_settings_flags(parser: argparse.ArgumentParser) -> None:
-    """One flag per field of `Settings`, and --config. A flag that is not given leaves no trace in the namespace."""
+def add_settings_flags(parser: argparse.ArgumentParser, *, only: Collection[str] | None = None) -> None:
+    """One flag per field of `Settings`, or of those in `only`, and --config.
+
+    A command names in `only` what it reads; variables and files may set the rest all the same. A flag that is not given
+    leaves no trace in the namespace.
+    """
     search = parser.add_argument_group("settings (over KAELUM_... variables, over a settings file)")
-    for key, field in Settings.model_fields.items():
+    for key in Settings.model_fields if only is None else only:
+        field = Settings.model_fields[key]
         default = field.get_default(call_default_factory=True)
         hint = field.description if default is None else f"{field.description} ({_default_text(default)})"
         flag = f"--{key.replace('_', '-')}"
@@ -151,9 +156,14 @@ def _metavar(key: str, annotation: Any) -> str:
     for kind in (annotation, *get_args(annotation)):
         if get_origin(kind) is not None and all(isinstance(choice, str) for choice in get_args(kind)):
             return "{" + ",".join(get_args(kind)) + "}"
-    return {"base_url": "URL", "api_key": "KEY", "model": "MODEL", "worker": "WORKER", "device": "DEVICE"}.get(
-        key, "DIR" if key.endswith("_dir") else "N" if int in (annotation, *get_args(annotation)) else "X"
-    )
+    return {
+        "base_url": "URL",
+        "api_key": "KEY",
+        "model": "MODEL",
+        "worker": "WORKER",
+        "device": "DEVICE",
+        "documents": "DIR",
+    }.get(key, "DIR" if key.endswith("_dir") else "N" if int in (annotation, *get_args(annotation)) else "X")
 
 
 def _default_text(default: object) -> str:

@@ -56,6 +56,7 @@ class Sample:
     `text` is new text only: neither the partial answer nor the stop string. `token_logprobs` are natural logarithms
     under the model's own distribution (before temperature and top-p), one per generated token (the end-of-sequence
     token left out), or None where the backend has none; `token_texts` goes with it, one string per token.
+    `stopped_by` is the stop string that ended it, "" where the model ended its turn, None where that isn't known.
     """
 
     text: str
@@ -63,6 +64,7 @@ class Sample:
     completion_tokens: int
     token_logprobs: tuple[float, ...] | None = None
     token_texts: tuple[str, ...] | None = None
+    stopped_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

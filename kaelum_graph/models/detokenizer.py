@@ -17,7 +17,7 @@ class Detokenizer:
 
     `text` is what the tokens so far spell, without an incomplete last character; `token_texts` has one string per
     token and joins to `text` (a character of several tokens belongs to the token that completes it). Once a stop
-    string is found, `stopped` is True and `text` ends before it.
+    string is found, it is `stopped_by` and `text` ends before it.
 
     `context` are the tokens before the first one (some decoders need them to place spaces). `swallow` is white space
     that the caller already has at the end of the partial answer: as much of it as the text begins with is left out.
@@ -34,7 +34,12 @@ class Detokenizer:
         self._emitted = 0
         self.text = ""
         self.token_texts: list[str] = []
-        self.stopped = False
+        self.stopped_by: str | None = None
+
+    @property
+    def stopped(self) -> bool:
+        """True once a stop string was found."""
+        return self.stopped_by is not None
 
     def push(self, token: int) -> None:
         """Take the next token."""
@@ -68,13 +73,13 @@ class Detokenizer:
         self.token_texts.append(new)
         if new and self._stop:
             start = max(0, len(self.text) - len(new) - self._longest_stop + 1)
-            found = [at for stop in self._stop if (at := self.text.find(stop, start)) >= 0]
+            found = [(at, stop) for stop in self._stop if (at := self.text.find(stop, start)) >= 0]
             if found:
-                self._cut(min(found))
+                at, self.stopped_by = min(found)
+                self._cut(at)
 
     def _cut(self, length: int) -> None:
         """Shorten the text, dropping the tokens that lie wholly beyond its new end."""
-        self.stopped = True
         self.text = self.text[:length]
         kept: list[str] = []
         room = length

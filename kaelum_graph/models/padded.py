@@ -29,6 +29,7 @@ from transformers import (
 
 from kaelum_graph.errors import ModelError
 from kaelum_graph.models.engine import can_join, close_at_exit, draw_rows, first_line, is_out_of_memory
+from kaelum_graph.models.prefix_cache import PrefixCache
 from kaelum_graph.models.running_sample import RunningSample, unfinished
 
 PREFILL_TOKENS = {"cpu": 512, "cuda": 16384}
@@ -48,6 +49,8 @@ class PaddedEngine:
         # The first layers of an offloaded model may be nowhere; its hooks then move what comes from the CPU.
         self._device: torch.device = model.device if model.device.type != "meta" else torch.device("cpu")
         self._joinable = can_join(model)
+        # A CPU is slow at reading prompts; a GPU reads many at once faster than it copies what is kept of one.
+        self._prefixes = PrefixCache(model.config) if self._joinable and self._device.type == "cpu" else None
         self._queue: deque[RunningSample] = deque()
         self._running: list[RunningSample] = []
         self._closed = False
@@ -147,12 +150,20 @@ class PaddedEngine:
             rows.keep([row for row, sample in enumerate(rows.samples) if not sample.done])
             self._running = list(rows.samples)
             newcomers = self._take()
-            for batch in prefill_batches(newcomers, PREFILL_TOKENS.get(self._device.type, 512)):
+            for batch in self._prefill_batches(newcomers):
                 self._prefill(rows, batch)
             if not rows.samples:
                 return
             output = self._generate(rows.samples, rows.ids, rows.mask, cache=rows.cache, pause=self._pause)
             rows.advance(output.sequences, output.past_key_values)
+
+    def _prefill_batches(self, newcomers: Sequence[RunningSample]) -> list[list[list[RunningSample]]]:
+        """Prompts to be read together; one that begins as a kept prompt does is read on from there, alone."""
+        kept = self._prefixes
+        known = [sample for sample in newcomers if kept is not None and kept.begins(sample.ids[:-1])]
+        new = [sample for sample in newcomers if sample not in known]
+        # A budget of no tokens: every prompt makes a batch of its own.
+        return prefill_batches(known, 0) + prefill_batches(new, PREFILL_TOKENS.get(self._device.type, 512))
 
     def _pause(self, live: int) -> bool:
         """Whether to end a segment in which `live` rows are unfinished."""
@@ -164,13 +175,16 @@ class PaddedEngine:
         groups = [live for group in groups if (live := unfinished(group))]
         if not groups or self._closed:
             return
+        cache = DynamicCache(config=self._model.config)
+        if self._prefixes is not None and len(groups) == 1:
+            cache, _ = self._prefixes.longest(groups[0][0].ids[:-1])
         ids, mask = left_pad([group[0].ids for group in groups], self._device)
         output = self._model.generate(
-            ids[:, :-1],
-            attention_mask=mask[:, :-1],
-            past_key_values=DynamicCache(config=self._model.config),
-            generation_config=_greedy(1),
+            ids[:, :-1], attention_mask=mask[:, :-1], past_key_values=cache, generation_config=_greedy(1)
         )
+        if self._prefixes is not None:
+            for row, group in enumerate(groups):
+                self._prefixes.keep(group[0].ids[:-1], output.past_key_values, row=row)
         source = torch.tensor([at for at, group in enumerate(groups) for _ in group], device=self._device)
         cache = output.past_key_values
         if len(source) > len(groups):
@@ -277,13 +291,16 @@ class Rows:
 
 
 def prefill_batches(samples: Sequence[RunningSample], tokens: int) -> list[list[list[RunningSample]]]:
-    """Samples grouped by common ids, the groups in batches of at most `tokens` (one group may be more)."""
+    """Samples grouped by common ids, the groups in batches of at most `tokens` (one group may be more).
+
+    Prompts of like length go together, for padding takes as long to read as words.
+    """
     by_prompt: dict[tuple[int, ...], list[RunningSample]] = {}
     for sample in samples:
         by_prompt.setdefault(tuple(sample.ids), []).append(sample)
     batches: list[list[list[RunningSample]]] = []
     longest = 0
-    for ids, group in by_prompt.items():
+    for ids, group in sorted(by_prompt.items(), key=lambda item: len(item[0])):
         longest = max(longest, len(ids))
         if batches and (len(batches[-1]) + 1) * longest <= tokens:
             batches[-1].append(group)

@@ -146,6 +146,8 @@ class RemoteSample:
             completion_tokens=self._completion_tokens(text),
             token_logprobs=None if aligned is None else tuple(logprob for _, logprob in aligned),
             token_texts=None if aligned is None else tuple(piece for piece, _ in aligned),
+            # A server that cuts stop strings itself does not tell them from an end of its own.
+            stopped_by=self._stop.stopped_by,
         )
 
     def _completion_tokens(self, text: str) -> int:

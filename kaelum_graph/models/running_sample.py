@@ -130,12 +130,14 @@ class RunningSample:
         """The sample as it stands. Log-probabilities cover the tokens of its text."""
         with self._lock:
             texts = tuple(self._detokenizer.token_texts)
+            ended = "" if self.finish == "stop" else None
             return Sample(
                 text=self._detokenizer.text,
                 finish=self.finish or "cancelled",
                 completion_tokens=len(self.tokens),
                 token_logprobs=tuple(self._logprobs[: len(texts)]) if self.sampling.logprobs else None,
                 token_texts=texts if self.sampling.logprobs else None,
+                stopped_by=self._detokenizer.stopped_by if self._detokenizer.stopped else ended,
             )
 
     def _end(self, *, finish: Finish | None = None, error: KaelumError | None = None) -> None:

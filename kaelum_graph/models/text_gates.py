@@ -13,6 +13,7 @@ class StopGate:
     """Lets text through up to the first stop string or up to `max_chars` characters.
 
     Text that may yet turn out to begin a stop string is held back, so that one split over two pieces is found.
+    `stopped_by` is the stop string that was found.
     """
 
     def __init__(self, stop: Sequence[str], *, max_chars: int) -> None:
@@ -20,16 +21,21 @@ class StopGate:
         self._room = max_chars
         self._held = ""
         self.reason: Literal["stop", "length"] | None = None
+        self.stopped_by: str | None = None
 
     def feed(self, text: str) -> str:
         """The text that is now certain. Empty once `reason` is set."""
         if self.reason:
             return ""
         self._held += text
-        found = [at for stop in self._stop if (at := self._held.find(stop)) >= 0]
+        found = [(at, stop) for stop in self._stop if (at := self._held.find(stop)) >= 0]
         if found:
-            released, self._held = self._held[: min(found)], ""
-            return self._within_room(released) if len(released) > self._room else self._end("stop", released)
+            at, stop = min(found)
+            released, self._held = self._held[:at], ""
+            if len(released) > self._room:
+                return self._within_room(released)
+            self.stopped_by = stop
+            return self._end("stop", released)
         keep = max((_overlap(self._held, stop) for stop in self._stop), default=0)
         released, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
         return self._within_room(released)

@@ -32,7 +32,7 @@ QUERY_CHECKS = (
 
 _BUILT_IN = (
     "agreement", "arithmetic", "calculus", "constraints", "counting", "equations", "expressions", "logic", "orderings",
-    "programs", "puzzles",
+    "programs", "puzzles", "sources",
 )  # fmt: skip
 _ENTRY_POINTS = "kaelum.verifiers"
 _registry: dict[str, Verifier] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kaelum_graph.answers import final_answer, last_line, last_number, without_code
 from kaelum_graph.equality import answers_equal
 from kaelum_graph.evidence import Evidence, Tier
+from kaelum_graph.observations import said_after, shown
 from kaelum_graph.sandbox.base import Sandbox
 from kaelum_graph.types import Candidate, Query
 from kaelum_graph.verifiers import register
@@ -22,6 +23,8 @@ class AgreementVerifier(Verifier):
     def check(self, query: Query, candidate: Candidate, sandbox: Sandbox) -> Evidence:
         if not candidate.program or not (candidate.observation or "").strip():
             return unscored(self, "no program with an output")
+        if said_after(candidate.text, shown(candidate.observation, None)) is not None:
+            return unscored(self, "the text was written in sight of the program's output")
         claimed = final_answer(without_code(candidate.text))
         printed = final_answer(candidate.observation or "") or last_line(candidate.observation or "")
         if claimed is None or printed is None:

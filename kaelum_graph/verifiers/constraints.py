@@ -1,8 +1,10 @@
 """Checks the form that a query demands of its answer: lengths, words to use or avoid, letter case, JSON, bullets.
 
 A broken demand always counts as a fail. A pass is given to drafts alone (a text of a dozen words or more that is the
-whole turn): there the demands are what can be checked at all. A value in the right form proves nothing about its truth,
-so it stays unscored. Demands on a whole text are made of answers that are the whole turn.
+whole turn): there the demands are what can be checked at all. It is an anchor for a prose worker's drafts, so that the
+search ends once one meets them; the verdict then says that the form was checked and nothing more. From any other worker
+a text states facts, which no form makes true: there the pass is no anchor (X). A value in the right form proves nothing
+at all, so it stays unscored. Demands on a whole text are made of answers that are the whole turn.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import re
 
 from kaelum_graph.evidence import Evidence, Tier
 from kaelum_graph.sandbox.base import Sandbox
-from kaelum_graph.types import Candidate, Query
+from kaelum_graph.types import Candidate, Query, WorkerName
 from kaelum_graph.verifiers import register
 from kaelum_graph.verifiers.base import Verifier
 from kaelum_graph.verifiers.demands import demands
@@ -42,9 +44,15 @@ class ConstraintVerifier(Verifier):
                 return vote(self, "fail", broken)
         if not whole or len(re.findall(r"\w+", candidate.answer)) < DRAFT_WORDS:
             return unscored(self, "the form is right, which says nothing about the value")
-        return vote(
-            self, "pass", f"{len(found)} of {len(found)} demands are met: {', '.join(each.name for each in found)}"
-        )
+        tier = Tier.CONSTRAINT if _is_prose(candidate.worker) else Tier.CROSS_CHANNEL
+        return vote(self, "pass", f"form checked: {', '.join(each.name for each in found)}", tier=tier)
+
+
+def _is_prose(name: WorkerName) -> bool:
+    from kaelum_graph.workers import all_workers  # which name their verifiers, and so are imported later
+
+    worker = all_workers().get(name)
+    return worker is not None and worker.prose
 
 
 def is_whole_turn(candidate: Candidate) -> bool:

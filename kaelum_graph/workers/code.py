@@ -73,12 +73,13 @@ class Code(InstructedWorker):
     max_tokens: ClassVar[int] = 320
     writing_tokens: ClassVar[int] = 640
 
-    def prompt(self, query: Query, *, reflection: str | None = None) -> Prompt:
+    def prompt(self, query: Query, *, reflection: str | None = None, structure: str | None = None) -> Prompt:
         """Asks for a program that answers; when code itself is asked for, for that code."""
         if not ASKS_FOR_CODE.search(query.text):
-            return super().prompt(query, reflection=reflection)
+            return super().prompt(query, reflection=reflection, structure=structure)
         instructions = self.other_language if OTHER_LANGUAGE.search(query.text) else self.writing
-        return Prompt(messages=instructed(query, instructions, reflection=reflection), max_tokens=self.writing_tokens)
+        messages = instructed(query, instructions, reflection=reflection, structure=structure)
+        return Prompt(messages=messages, max_tokens=self.writing_tokens)
 
     def conclude(self, query: Query, text: str, sandbox: Sandbox) -> Conclusion:
         """What the program printed; when code itself is asked for, the code, run once to see that it loads."""

@@ -17,16 +17,20 @@ def instructed(
     demonstrations: Sequence[tuple[str, str]] = (),
     request: str = "{query}",
     reflection: str | None = None,
+    structure: str | None = None,
 ) -> tuple[Message, ...]:
     """The conversation with a worker's `instructions` in one system message, after the caller's own.
 
     `demonstrations` show the form of a good answer: as turns of a user and an assistant, which small models heed best;
     inside a conversation as examples in the system message, so that no model takes them for something that was said.
     `request` frames the last user turn; `reflection` is appended to it, since small models heed what stands last.
+    `structure` is a plan, and follows the instructions.
     """
     # Many chat templates take one system message only, and that first.
     system = [turn.content for turn in query.history if turn.role == "system"]
     turns = [turn for turn in query.history if turn.role != "system"]
+    if structure:
+        instructions = with_structure(instructions, structure)
     if turns:
         instructions += "".join(f"\n\nExample\n{asked}\n{answered}" for asked, answered in demonstrations)
         demonstrations = ()
@@ -39,6 +43,11 @@ def instructed(
     return (Message("system", "\n\n".join([*system, instructions])), *shown, *turns, Message("user", last))
 
 
+def with_structure(instructions: str, structure: str) -> str:
+    """The instructions and the plan after them."""
+    return f"{instructions}\n\nFollow this plan:\n{structure.strip()}"
+
+
 class InstructedWorker(Worker, ABC):
     """A worker that asks with fixed texts around the query."""
 
@@ -49,9 +58,11 @@ class InstructedWorker(Worker, ABC):
     opening: ClassVar[str] = ""
     """The beginning of the model's turn."""
     stop: ClassVar[tuple[str, ...]] = ()
+    observe: ClassVar[tuple[str, ...]] = ()
+    """Where the turn pauses for what its program comes to."""
     max_tokens: ClassVar[int] = 512
 
-    def prompt(self, query: Query, *, reflection: str | None = None) -> Prompt:
+    def prompt(self, query: Query, *, reflection: str | None = None, structure: str | None = None) -> Prompt:
         """The caller's conversation, framed by this worker's texts."""
         return Prompt(
             messages=instructed(
@@ -60,8 +71,10 @@ class InstructedWorker(Worker, ABC):
                 demonstrations=self.demonstrations,
                 request=self.request,
                 reflection=reflection,
+                structure=structure,
             ),
             partial_answer=self.opening,
             stop=self.stop,
+            observe=self.observe,
             max_tokens=self.max_tokens,
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
-from kaelum_graph.answers import answer_line, clean, code_blocks, final_answer, last_line
+from kaelum_graph.answers import answer_line, boxed, clean, code_blocks, final_answer, last_line
+from kaelum_graph.observations import OUTPUT_FENCE, said_after, shown
 from kaelum_graph.sandbox.base import Sandbox
 from kaelum_graph.types import Query, WorkerName
 from kaelum_graph.verifiers import QUERY_CHECKS
@@ -47,11 +48,21 @@ class Logic(InstructedWorker):
         "contradicts a fact. End with a line 'Answer: ' followed by only the answer, in exactly the format that the "
         "question asks for."
     )
+    observe: ClassVar[tuple[str, ...]] = (OUTPUT_FENCE,)
     max_tokens: ClassVar[int] = 400
 
     def conclude(self, query: Query, text: str, sandbox: Sandbox) -> Conclusion:
-        """What the program printed when there is one that runs, else the answer in words."""
+        """What the program printed when there is one that runs, else the answer in words.
+
+        A turn that names an answer after it has seen the true output has the last word.
+        """
         ran = run_program(query, text, sandbox) if code_blocks(text) else None
+        if ran is not None:
+            seen = shown(ran.observation, ran.error)
+            named = _named(query, said_after(text, seen) or "")
+            if named:
+                # A program that failed is not what the answer comes from.
+                return Conclusion(answer=named, program=ran.program if ran.answer else None, observation=seen)
         if ran is not None and ran.answer is not None:
             return ran
         if _ASKS_YES_OR_NO.search(query.text):
@@ -60,12 +71,27 @@ class Logic(InstructedWorker):
                 return Conclusion(answer=decided)
         found = final_answer(text) or (None if ran is not None else last_line(text))
         answer = clean(found) if found is not None else ""
-        undecided = _ALTERNATIVES.search(answer)
-        if undecided and undecided[0] in query.text:
-            return Conclusion(answer=None, error=f"'{undecided[0]}' decides nothing: choose one of them for each.")
+        undecided = _left_open(query, answer)
+        if undecided:
+            return Conclusion(answer=None, error=f"'{undecided}' decides nothing: choose one of them for each.")
         if answer:
             return Conclusion(answer=answer)
         return ran or Conclusion(answer=None, error="No final answer was given: end with a line 'Answer: …'.")
+
+
+def _named(query: Query, text: str) -> str | None:
+    """The answer that `text` names as such; None where it names none, or leaves it undecided."""
+    if _ASKS_YES_OR_NO.search(query.text):
+        return yes_or_no(text)
+    found = boxed(text) or answer_line(text)
+    answer = clean(found) if found else None
+    return None if answer is None or _left_open(query, answer) else answer
+
+
+def _left_open(query: Query, answer: str) -> str | None:
+    """The alternatives of the question between which `answer` does not decide."""
+    undecided = _ALTERNATIVES.search(answer)
+    return undecided[0] if undecided and undecided[0] in query.text else None
 
 
 def yes_or_no(text: str) -> str | None:

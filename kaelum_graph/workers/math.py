@@ -6,7 +6,8 @@ import re
 from dataclasses import replace
 from typing import ClassVar
 
-from kaelum_graph.answers import boxed, clean, code_blocks, final_answer, last_number, without_code
+from kaelum_graph.answers import answer_line, boxed, clean, code_blocks, final_answer, last_number, without_code
+from kaelum_graph.observations import OUTPUT_FENCE, said_after, shown
 from kaelum_graph.sandbox.base import Sandbox
 from kaelum_graph.types import Query, WorkerName
 from kaelum_graph.verifiers import QUERY_CHECKS
@@ -59,14 +60,27 @@ class Math(InstructedWorker):
         ),
         ("Calculate 14 - 9 + 20 - 31.", "14 - 9 = 5\n5 + 20 = 25\n25 - 31 = -6\n\\boxed{-6}"),
     )
+    observe: ClassVar[tuple[str, ...]] = (OUTPUT_FENCE,)
     max_tokens: ClassVar[int] = 400
 
     def conclude(self, query: Query, text: str, sandbox: Sandbox) -> Conclusion:
         """The boxed value, else the labelled or concluding one, else the number that the last line ends on.
 
-        A program in the turn is run and its output taken: models imagine what their programs print.
+        A program in the turn is run and its output taken: models imagine what their programs print. A turn that names
+        an answer after it has seen the true output has the last word.
         """
         ran = run_program(query, text, sandbox) if code_blocks(text) else None
+        if ran is not None:
+            seen = shown(ran.observation, ran.error)
+            said = said_after(text, seen)
+            named = None if said is None else boxed(said) or answer_line(said)
+            answer = plain_value(query.text, clean(named)) if named else ""
+            if said is not None and answer:
+                slip = recomputed(query.text, without_code(said), answer)
+                if slip is not None:
+                    answer, seen = slip.answer, f"{seen}\nRecomputed: {'; '.join(slip.lines)}"
+                # A program that failed is not what the answer comes from.
+                return Conclusion(answer=answer, program=ran.program if ran.answer else None, observation=seen)
         if ran is not None and ran.answer is not None:
             return replace(ran, answer=plain_value(query.text, ran.answer))
         prose = without_code(text)

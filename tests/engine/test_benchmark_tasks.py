@@ -7,7 +7,7 @@ import pytest
 from benchmarks.tasks import Task, concluding_words, tasks
 from benchmarks.workers import interval
 
-OWN = ("capitals", "elements", "functions", "passages", "verses", "comparisons", "complaints")
+OWN = ("capitals", "currencies", "elements", "functions", "passages", "verses", "comparisons", "complaints")
 
 
 def first(family: str) -> Task:
@@ -22,7 +22,7 @@ def test_a_seed_gives_its_tasks_again_and_another_seed_gives_others(family: str)
     assert not {task.question for task in one} & {task.question for task in other}
 
 
-@pytest.mark.parametrize("family", ["capitals", "elements", "comparisons", "complaints"])
+@pytest.mark.parametrize("family", ["capitals", "currencies", "elements", "comparisons", "complaints"])
 def test_a_reference_is_right_and_anothers_is_wrong(family: str) -> None:
     some = tasks(family, seed=1, size=12)
     for task in some:
@@ -35,6 +35,21 @@ def test_a_name_may_stand_in_a_short_phrase_only() -> None:
     task = first("capitals")
     assert task.right(f"It is {task.reference}.")
     assert not task.right(f"It may be Lima, Quito, Rome, Bern or {task.reference}")
+
+
+def test_a_currency_may_be_named_in_any_usual_way_and_not_be_anothers() -> None:
+    halves = [tasks("currencies", seed=seed, size=40) for seed in (1, 2)]
+    assert all(len(half) == 40 for half in halves)
+    named = [task for task in halves[0] + halves[1] if task.question.startswith("What is the currency of ")]
+    for task in named:
+        adjective, unit = task.reference.rsplit(" ", 1)
+        for answer in (unit, f"the {unit}", f"{unit.upper()}s", f"The {adjective} {unit}."):
+            assert task.right(answer), (task.question, answer)
+        for answer in ("", "the", adjective, "euro", f"Utopian {unit}", f"{unit} or euro", "US dollar"):
+            assert not task.right(answer), (task.question, answer)
+    coded = [task for task in halves[0] + halves[1] if task not in named]
+    assert all(len(task.reference) == 3 and task.right(task.reference) for task in coded)
+    assert len({task.reference for task in coded}) == len(coded)
 
 
 def test_a_passage_must_meet_every_demand() -> None:

@@ -161,7 +161,7 @@ def test_config_as_json(kaelum: Kaelum) -> None:
     done = kaelum("config", "--json", KAELUM_API_KEY="s3cret", KAELUM_BASE_URL="https://me:pw@host/v1")
     report = json.loads(done.stdout)
     assert report["file"] is None
-    assert report["settings"]["wave_size"] == {"value": 8, "origin": "default"}
+    assert report["settings"]["wave_size"] == {"value": 16, "origin": "default"}
     assert report["settings"]["base_url"]["value"] == "https://***@host/v1"
     assert "s3cret" not in done.stdout
     assert "pw@" not in kaelum("config", KAELUM_BASE_URL="https://me:pw@host/v1").stdout

@@ -98,9 +98,11 @@ BAD_TEXT = {
     "deadline": "inf",
     "prm_threshold": "nan",
     "min_confidence": "80%",
+    "answers": "17",
     "routing": "perhaps",
     "worker": "",
     "cache": "2",
+    "structures": "2",
     "cache_similarity": "1.01",
     "max_reflections": "9",
     "wave_size": "129",
@@ -108,6 +110,8 @@ BAD_TEXT = {
     "device": "gpu",
     "engine": "fast",
     "offload": "gpu",
+    "trust_sources": "maybe",
+    "retriever_timeout": "0",
     "hub": "on",
 }
 
@@ -121,7 +125,7 @@ def test_a_bad_value_names_key_value_origin_and_expectation(key: str) -> None:
 
 
 def test_every_field_has_a_description_and_an_expectation() -> None:
-    assert set(BAD_TEXT) | {"cache_dir", "data_dir"} == set(Settings.model_fields)
+    assert set(BAD_TEXT) | {"cache_dir", "data_dir", "documents"} == set(Settings.model_fields)
     for key, field in Settings.model_fields.items():
         assert field.description, key
         assert expectation(key)
@@ -240,6 +244,24 @@ def test_a_strange_folders_file_does_not_get_the_users_key(tmp_path: Path) -> No
     assert load().settings.base_url == "http://elsewhere.example/v1"
     assert load(project, {"KAELUM_API_KEY": "s3cret"}).settings.api_key is not None
     assert load(environ={"KAELUM_API_KEY": "k", "KAELUM_BASE_URL": "http://mine"}).settings.base_url == "http://mine"
+
+
+@pytest.mark.parametrize(
+    ("line", "flags", "part"),
+    [
+        ('documents = "/"', {}, "to read documents outside it"),
+        ('documents = "../own"', {}, "to read documents outside it"),
+        ('base_url = "http://elsewhere"', {"documents": "notes"}, "to send them there"),
+    ],
+)
+def test_a_strange_folders_file_neither_reads_nor_sends_the_users_documents(
+    line: str, flags: dict[str, object], part: str
+) -> None:
+    project = write(Path("kaelum.toml"), line).absolute()
+    assert part in error_of(flags=flags)
+    assert load(project, flags=flags).settings.documents is not None
+    write(project, 'documents = "notes"\nbase_url = "http://elsewhere"')
+    assert load().settings.documents == Path("notes")
 
 
 def test_settings_are_frozen_and_reject_unknown_keys() -> None:

@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from kaelum_graph.cli import main
+from kaelum_graph.config import Settings
 from kaelum_graph.models.catalogue import ENCODER, MODELS
 from kaelum_graph.models.installed import Origin, install
 from kaelum_graph.models.progress import bars, on_terminal
@@ -122,6 +123,18 @@ def test_a_mistake_is_one_line_and_an_exit_code(models: Run, arguments: list[str
     assert (found, out) == (code, "")
     assert words in err.splitlines()[-1]
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("action", "flags"),
+    [([], "hub cache_dir"), (["get"], "hub cache_dir"), (["list"], "cache_dir"), (["remove"], "cache_dir")],
+)
+def test_only_the_settings_that_are_read_have_flags(models: Run, action: list[str], flags: str) -> None:
+    code, out, _ = models(*action, "--help")
+    assert code == 0
+    shown = {key for key in Settings.model_fields if f"--{key.replace('_', '-')} " in out}
+    assert shown == set(flags.split())
+    assert "--config" in out
 
 
 def test_a_terminal_gets_bytes_rate_and_time_or_a_clock() -> None:

@@ -157,7 +157,7 @@ def test_prefill_batches_group_equal_prompts_within_a_token_budget() -> None:
 
     a, b, c, d = Stub(1, 2, 3), Stub(4, 5), Stub(1, 2, 3), Stub(*range(9))
     batches = prefill_batches([a, b, c, d], 8)  # type: ignore[list-item]
-    assert batches == [[[a, c], [b]], [[d]]]
+    assert batches == [[[b], [a, c]], [[d]]]
 
 
 def cache_of(rows: list[list[float]]) -> DynamicCache:

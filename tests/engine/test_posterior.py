@@ -159,3 +159,23 @@ def test_the_representative_candidate() -> None:
     votes = [[], [], [vote(Tier.CROSS_CHANNEL, "fail")], [vote(Tier.CROSS_CHANNEL, "pass")]]
     chosen = representative_candidate(standing, people, scores, evidence_by_candidate=votes)
     assert chosen.rollout_id == 3, "a candidate whose arithmetic fails is not the one to show"
+
+
+def test_rollouts_of_one_beginning_count_once() -> None:
+    """A bushy subtree of three can't outvote two that came to the other answer on their own."""
+    answers = ["7", "7", "7", "8", "8"]
+    prefixes = [("node", 4), ("node", 4), ("node", 4), ("rollout", 3), ("rollout", 4)]
+    leader, other = weigh(cluster(answers), candidates(*answers), [()] * 5, prefixes=prefixes)
+    assert (leader.cluster.representative, other.cluster.representative) == ("8", "7")
+    assert leader.share == pytest.approx(2 / 3)
+    assert standings(answers)[0].cluster.representative == "7"
+
+
+def test_a_calibration_maps_what_no_anchor_decided_and_nothing_else() -> None:
+    answers = ["7", "7", "8"]
+    passed = weigh(
+        cluster(answers), candidates(*answers), [[vote(Tier.CONSTRAINT, "pass")], [], []], calibrate=lambda p: 0
+    )
+    assert [standing.confidence for standing in passed] == [0.95, 0.0]
+    sure = weigh(cluster(answers), candidates(*answers), [[], [], []], calibrate=lambda p: 0.99)
+    assert sure[0].confidence == CEILING

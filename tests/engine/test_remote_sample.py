@@ -25,6 +25,7 @@ def test_tokens_of_the_text_alone_are_kept() -> None:
     result = sample.sample()
     assert result.text == "one two th"
     assert result.finish == "stop"
+    assert result.stopped_by == "ree"
     assert result.token_texts == ("one", " two", " th")
     assert result.token_logprobs == pytest.approx((-0.1, -0.2, -0.3))
 
@@ -32,6 +33,7 @@ def test_tokens_of_the_text_alone_are_kept() -> None:
 def test_tokens_of_an_echo_are_left_out_and_the_joint_belongs_to_the_first() -> None:
     echoed = collect("The sum", " is 12.", " So", " halve", draft="The sum is 12.")
     echoed.end("stop")
+    assert echoed.sample().stopped_by is None, "the server may have cut a stop string"
     assert echoed.sample().token_texts == (" So", " halve")
     joined = collect("So", " halve", draft="The sum is 12.")
     joined.end("stop")

@@ -20,6 +20,18 @@ def test_a_given_prefix_has_no_score() -> None:
     assert scores[1] == pytest.approx(0.5)
 
 
+def test_an_observation_in_between_has_no_score_and_shifts_none() -> None:
+    texts = ("run\n", "seen\n", "so", " 4")
+    half, tenth = math.log(0.5), math.log(0.1)
+    scores = step_scores(("given\n", "run\n", "seen\n", "so 4"), texts, (half, None, tenth, tenth))
+    assert scores == [None, pytest.approx(0.5), None, pytest.approx(0.1)]
+
+
+def test_a_step_that_ends_on_an_observation_is_scored_by_its_own_tokens() -> None:
+    scores = step_scores(("run\nseen\n", "so"), ("run\n", "seen\n", "so"), (math.log(0.5), None, math.log(0.1)))
+    assert scores == pytest.approx([0.5, 0.1])
+
+
 def test_without_log_probabilities_nothing_is_scored() -> None:
     assert step_scores(("a", "b"), None, None) == [None, None]
     assert path_score([None, None]) is None

@@ -65,6 +65,7 @@ def test_it_ends_by_itself(stop: tuple[str, ...], text: str, finish: str) -> Non
     sample, mailbox = running(max_tokens=3, stop=stop)
     push(sample, "abcdef")
     assert (sample.sample().text, sample.finish) == (text, finish)
+    assert sample.sample().stopped_by == (stop[0] if stop else None)
     assert letters(mailbox) == [*text, "end"]
 
 
@@ -74,6 +75,7 @@ def test_the_end_of_the_turn_is_no_token_of_it() -> None:
     sample.push(END, -0.1)
     result = sample.sample()
     assert (result.text, result.finish, result.completion_tokens, result.token_logprobs) == ("a", "stop", 1, (-0.5,))
+    assert result.stopped_by == ""
 
 
 def test_text_held_back_for_a_stop_string_comes_out_at_the_end() -> None:

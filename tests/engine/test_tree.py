@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import pytest
 
 from kaelum_graph.evidence import Evidence, Outcome, Tier
-from kaelum_graph.tree import ROOT, Rollout, SearchTree, Simulation, rollout_value, select
+from kaelum_graph.tree import ROOT, Operator, Rollout, SearchTree, Simulation, rollout_value, select
 from kaelum_graph.types import Candidate, NodeId, RolloutId, WorkerName
 
 MATH, CODE = WorkerName("math"), WorkerName("code")
@@ -35,8 +36,8 @@ def finish(
     return rollout
 
 
-def wave(tree: SearchTree, slots: int, *, max_depth: int = 8, refine: bool = False) -> list[Simulation]:
-    return select(tree, slots=slots, allocation={MATH: 64}, max_depth=max_depth, refine=refine)
+def wave(tree: SearchTree, slots: int, *, max_depth: int = 8) -> list[Simulation]:
+    return select(tree, slots=slots, allocation={MATH: 64}, max_depth=max_depth)
 
 
 def test_a_wave_in_flight_is_counted_and_completed() -> None:
@@ -105,17 +106,25 @@ def test_branching_stops_at_the_depth_limit() -> None:
         assert tree.nodes[item.node_id].depth - start <= 1
 
 
-def test_every_second_simulation_refines_after_a_reflection() -> None:
+def test_the_operator_is_proposed_and_only_a_sample_descends() -> None:
     tree = SearchTree()
-    for simulation in wave(tree, 4):
-        finish(tree, simulation, ("a\n", "1"), outcome="fail")
-    operators = [item.operator for item in wave(tree, 4, refine=True)]
-    assert operators == ["refine", "sample", "refine", "sample"]
+    worker = WorkerName("math")
+    said: list[int] = []
+
+    def propose(name: WorkerName, sofar: Sequence[Simulation]) -> tuple[Operator, RolloutId | None]:
+        said.append(len(sofar))
+        return ("refine", RolloutId(0)) if len(sofar) % 2 else ("sample", None)
+
+    simulations = select(tree, slots=4, allocation={worker: 8}, max_depth=8, propose=propose)
+    assert said == [0, 1, 2, 3]
+    assert [item.operator for item in simulations] == ["sample", "refine", "sample", "refine"]
+    assert [item.target for item in simulations] == [None, 0, None, 0]
+    assert {item.node_id for item in simulations} == {tree.worker_node(worker).id}
 
 
 def test_a_wave_is_spread_in_proportion_and_never_past_the_allocation() -> None:
     tree = SearchTree()
-    simulations = select(tree, slots=32, allocation={MATH: 6, CODE: 2}, max_depth=8, refine=False)
+    simulations = select(tree, slots=32, allocation={MATH: 6, CODE: 2}, max_depth=8)
     workers = [item.worker for item in simulations]
     assert (workers.count(MATH), workers.count(CODE)) == (6, 2)
     assert workers[:4].count(CODE) == 1

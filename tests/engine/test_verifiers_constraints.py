@@ -153,3 +153,16 @@ def test_an_answer_cut_out_of_a_text_is_not_held_to_a_drafts_demands() -> None:
 )
 def test_count(text: str, unit: str, number: int) -> None:
     assert count(text, unit) == number
+
+
+@pytest.mark.parametrize(
+    ("worker", "tier"), [("creative", Tier.CONSTRAINT), ("analysis", Tier.CONSTRAINT), ("factual", Tier.CROSS_CHANNEL)]
+)
+def test_the_form_of_a_text_that_states_facts_is_no_anchor(worker: str, tier: Tier) -> None:
+    candidate = Candidate(rollout_id=RolloutId(0), worker=WorkerName(worker), text=TWELVE, answer=TWELVE)
+    query = Query(text="Describe the Roman Empire in exactly 12 words.")
+    found = verifier("constraints").check(query, candidate, NoSandbox())
+    assert (found.outcome, found.tier) == ("pass", tier)
+    assert found.reason.startswith("form checked: ")
+    longer = Candidate(rollout_id=RolloutId(0), worker=WorkerName(worker), text=TWELVE * 2, answer=TWELVE * 2)
+    assert verifier("constraints").check(query, longer, NoSandbox()).tier is Tier.CONSTRAINT

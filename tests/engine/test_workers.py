@@ -57,7 +57,7 @@ class Poet(Worker):
     name: ClassVar[WorkerName] = WorkerName("poet")
     description: ClassVar[str] = "Rhymes."
 
-    def prompt(self, query: Query, *, reflection: str | None = None) -> Prompt:
+    def prompt(self, query: Query, *, reflection: str | None = None, structure: str | None = None) -> Prompt:
         return Prompt(messages=(Message("user", query.text),))
 
     def conclude(self, query: Query, text: str, sandbox: Sandbox) -> Conclusion:

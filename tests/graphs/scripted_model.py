@@ -21,7 +21,10 @@ Script = Callable[[GenerationRequest, int], str]
 
 
 class ScriptedModel(PolicyModel):
-    """`script(request, k)` gives the text of the k-th sample that was ever drawn. Every request is kept."""
+    """`script(request, k)` gives the text of the k-th sample that was ever drawn, which ends at a stop string.
+
+    Every request is kept; `calls` holds how many shared each call.
+    """
 
     name = "scripted"
 
@@ -29,6 +32,7 @@ class ScriptedModel(PolicyModel):
         self.script = script
         self.seconds = seconds
         self.requests: list[GenerationRequest] = []
+        self.calls: list[int] = []
         self.drawn = 0
 
     @property
@@ -44,13 +48,14 @@ class ScriptedModel(PolicyModel):
         on_delta: OnDelta | None = None,
     ) -> list[Generation]:
         time.sleep(self.seconds)
+        self.calls.append(len(requests))
         return [self._answer(request, on_delta) for request in requests]
 
     def _answer(self, request: GenerationRequest, on_delta: OnDelta | None) -> Generation:
         self.requests.append(request)
         samples: list[Sample] = []
         for index in range(request.n):
-            text = self.script(request, self.drawn)
+            text, stopped_by = until_stop(self.script(request, self.drawn), request.sampling.stop)
             self.drawn += 1
             words = tuple(text.split(" "))
             tokens = tuple(word + " " for word in words[:-1]) + words[-1:]
@@ -63,12 +68,20 @@ class ScriptedModel(PolicyModel):
                     completion_tokens=len(tokens),
                     token_texts=tokens,
                     token_logprobs=(-0.5,) * len(tokens),
+                    stopped_by=stopped_by,
                 )
             )
         return Generation(request_id=request.request_id, samples=tuple(samples), prompt_tokens=10)
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         return sum(len(message.content.split()) for message in messages)
+
+
+def until_stop(text: str, stop: Sequence[str]) -> tuple[str, str]:
+    """`text` up to the first stop string, and that; the whole of it and "" where there is none."""
+    found = [(text.index(string), string) for string in stop if string in text]
+    at, string = min(found, default=(len(text), ""))
+    return text[:at], string
 
 
 def always(text: str) -> Script:

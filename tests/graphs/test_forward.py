@@ -64,15 +64,15 @@ def test_a_plurality_wins_where_nothing_can_be_checked(make_kaelum: MakeKaelum) 
 
 
 def test_agreement_ends_the_search_early(make_kaelum: MakeKaelum) -> None:
-    answer = make_kaelum(always(boxed("3"))).ask(APPLES, worker="math", sims=32, wave_size=8)
+    answer = make_kaelum(always(boxed("3"))).ask(APPLES, worker="math", sims=32)
     assert answer.stop_reason == "margin"
-    assert answer.cost.rollouts == 8
+    assert answer.cost.rollouts == 4
 
 
 def test_refuted_answers_are_reflected_on_with_the_verifiers_message(make_kaelum: MakeKaelum) -> None:
     def script(request: GenerationRequest, k: int) -> str:
         told = any("3x + 5 = 20" in m.content and "7" in m.content for m in request.messages)
-        return boxed("5") if k >= 8 and told else boxed("7")
+        return boxed("5") if k >= 4 and told else boxed("7")
 
     kaelum = make_kaelum(script, max_reflections=1, wave_size=8)
     events = list(kaelum.stream(EQUATION, worker="math", sims=32))

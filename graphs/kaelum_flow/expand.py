@@ -1,0 +1,101 @@
+"""One wave at the policy model: its simulations generated side by side, their programs run where they pause to look."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from langgraph.types import StreamWriter
+
+from kaelum_flow.rollouts import request_for, sample_json, simulation_json
+from kaelum_flow.services import Services
+from kaelum_flow.state import KaelumState, current_options, current_query, current_route, read_tree, seconds_left
+from kaelum_graph.acting import Acted, act
+from kaelum_graph.models.base import CancelToken, Delta, OnDelta
+from kaelum_graph.stopping import standing_answers
+from kaelum_graph.tree import SearchTree, Simulation
+from kaelum_graph.types import Json
+
+PROGRESS_SECONDS = 0.25
+
+
+def expand_wave(services: Services, state: KaelumState, *, cancel: CancelToken | None, writer: StreamWriter) -> Json:
+    """Generate the state's wave; the state's new `wave`, one item a rollout, and what it has cost so far.
+
+    Simulations that start alike share a request, and all requests a call. Raises the first error of a search that has
+    nothing to go on.
+    """
+    settings, tree = services.settings_for(current_options(state)), read_tree(state)
+    plans = list(Counter(Simulation(**item["simulation"]) for item in state.get("wave") or []).items())
+    left = seconds_left(state, settings.deadline)
+    acted = act(
+        services.model,
+        [request_for(services, state, tree, settings, simulation, count) for simulation, count in plans],
+        [pauses_of(services, state, simulation) for simulation, _ in plans],
+        sandbox=services.sandbox,
+        pool=services.pool,
+        deadline=None if left is None else time.monotonic() + left,
+        cancel=cancel,
+        on_delta=wave_progress(state, tree, writer),
+    )
+    raise_if_all_failed(acted, tree)
+    wave: list[Json] = []
+    for (simulation, count), outcome in zip(plans, acted, strict=True):
+        start = {"simulation": simulation_json(simulation)}
+        failure = str(outcome.error) if outcome.error else "the model gave fewer samples than asked for"
+        wave += [{**start, **sample_json(turn)} for turn in outcome.turns]
+        wave += [{**start, "failure": failure}] * (count - len(outcome.turns))
+    used = sum(turn.completion_tokens for outcome in acted for turn in outcome.turns)
+    return {
+        "wave": wave,
+        "prompt_tokens": state.get("prompt_tokens", 0) + sum(outcome.prompt_tokens for outcome in acted),
+        "completion_tokens": state.get("completion_tokens", 0) + used,
+    }
+
+
+def pauses_of(services: Services, state: KaelumState, simulation: Simulation) -> tuple[str, ...]:
+    """The strings at which a simulation's turns pause for an observation.
+
+    A program that verifies an attempt is the whole turn: what it prints is for the search, not for the model.
+    """
+    if simulation.operator == "verify":
+        return ()
+    return services.workers[simulation.worker].prompt(current_query(state)).observe
+
+
+def raise_if_all_failed(acted: Sequence[Acted], tree: SearchTree) -> None:
+    """A search that has nothing to go on raises its first error; one that has something goes on with that."""
+    errors = [outcome.error for outcome in acted if outcome.error is not None]
+    if errors and len(errors) == len(acted) and not tree.rollouts:
+        raise errors[0]
+
+
+def wave_event(state: KaelumState, tree: SearchTree, wave: int) -> Json:
+    """The progress event of a wave: how far it is and who leads."""
+    standing = standing_answers(tree)
+    answered = sum(count for _, count in standing)
+    return {
+        "stage": "wave",
+        "wave": wave,
+        "rollouts": len(tree.rollouts),
+        "budget": current_route(state)["rollouts"],
+        "leader": standing[0][0] if standing else None,
+        "share": standing[0][1] / answered if answered else 0.0,
+        "tokens": state.get("completion_tokens", 0),
+    }
+
+
+def wave_progress(state: KaelumState, tree: SearchTree, writer: StreamWriter) -> OnDelta:
+    """A callback for the model that reports the tokens of the wave under way, a few times a second."""
+    event = wave_event(state, tree, state.get("waves", 0) + 1)
+    pieces, last = 0, time.monotonic()
+
+    def on_delta(delta: Delta) -> None:
+        nonlocal pieces, last
+        pieces += 1
+        if time.monotonic() - last >= PROGRESS_SECONDS:
+            last = time.monotonic()
+            writer({**event, "tokens": event["tokens"] + pieces})
+
+    return on_delta

@@ -1,0 +1,43 @@
+"""Stated confidences against what anchored checks then said."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kaelum_graph.calibration import Calibration
+
+
+def test_nothing_seen_nothing_changed() -> None:
+    assert Calibration()(0.3) == pytest.approx(0.3)
+
+
+def test_a_few_pairs_move_it_little_and_many_a_lot() -> None:
+    few = Calibration([(0.8, False)] * 2)
+    many = Calibration([(0.8, False)] * 100)
+    assert 0.5 < few(0.8) < 0.8
+    assert many(0.8) < 0.1
+
+
+def test_overconfidence_is_found_and_mended() -> None:
+    generator = np.random.default_rng(1)
+    stated = generator.uniform(0.2, 0.85, 400)
+    truth = stated**2
+    passed = generator.random(400) < truth
+    calibration = Calibration(zip(stated.tolist(), passed.tolist(), strict=True))
+    before = np.abs(stated - truth).mean()
+    after = np.abs(np.array([calibration(value) for value in stated]) - truth).mean()
+    assert after < before / 4
+
+
+def test_order_is_kept_whatever_is_seen() -> None:
+    calibration = Calibration([(0.9, False)] * 50 + [(0.1, True)] * 50)
+    assert calibration(0.2) < calibration(0.5) < calibration(0.8)
+
+
+def test_learning_in_parts_is_learning_at_once() -> None:
+    pairs = [(0.3, False), (0.6, True), (0.7, False), (0.8, True)] * 5
+    parts = Calibration()
+    for pair in pairs:
+        parts.learn([pair])
+    assert parts(0.7) == pytest.approx(Calibration(pairs)(0.7))
