@@ -139,15 +139,16 @@ def _records(path: Path) -> list[tuple[str, int, list[Sample]]]:
 
 def _sample_json(sample: Sample) -> list[object]:
     logprobs = None if sample.token_logprobs is None else [round(value, 4) for value in sample.token_logprobs]
-    return [sample.text, sample.finish, sample.completion_tokens, logprobs, sample.token_texts]
+    return [sample.text, sample.finish, sample.completion_tokens, logprobs, sample.token_texts, sample.stopped_by]
 
 
 def _sample(item: list[object]) -> Sample:
-    text, finish, tokens, logprobs, texts = item
+    text, finish, tokens, logprobs, texts, stopped_by = [*item, None][:6]
     return Sample(
         text=text,  # pyright: ignore[reportArgumentType]
         finish=finish,  # pyright: ignore[reportArgumentType]
         completion_tokens=tokens,  # pyright: ignore[reportArgumentType]
         token_logprobs=None if logprobs is None else tuple(logprobs),  # pyright: ignore[reportArgumentType]
         token_texts=None if texts is None else tuple(texts),  # pyright: ignore[reportArgumentType]
+        stopped_by=stopped_by,  # pyright: ignore[reportArgumentType]
     )
