@@ -10,7 +10,9 @@ import gzip
 import hashlib
 import json
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -36,6 +38,7 @@ class RecordedModel(PolicyModel):
         self._model: PolicyModel | None = None
         self._known: dict[str, tuple[int, list[Sample]]] = {}
         self._lock, self._loading = threading.Lock(), threading.Lock()
+        self._key_locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         if path.exists():
             for key, prompt_tokens, samples in _records(path):
                 known = self._known.setdefault(key, (prompt_tokens, []))
@@ -56,6 +59,20 @@ class RecordedModel(PolicyModel):
     ) -> list[Generation]:
         """What is on record, and what is missing of it freshly drawn."""
         keys = [self._key(request) for request in requests]
+        with ExitStack() as held:
+            # Equal requests of two threads would both be drawn; in one order, so that no two wait for each other.
+            for key in sorted(set(keys)):
+                held.enter_context(self._key_locks[key])
+            return self._generate(keys, requests, deadline=deadline, cancel=cancel)
+
+    def _generate(
+        self,
+        keys: Sequence[str],
+        requests: Sequence[GenerationRequest],
+        *,
+        deadline: float | None,
+        cancel: CancelToken | None,
+    ) -> list[Generation]:
         with self._lock:
             have = [len(self._known.get(key, (0, []))[1]) for key in keys]
         missing = [

@@ -1,12 +1,13 @@
 """The whole search beside greedy decoding, one sample, self-consistency and best-of-N, at equal tokens.
 
-    python benchmarks/search.py --suite small                      # minutes: what `make bench` runs
+    python benchmarks/search.py --suite small                      # about 10 minutes: what `make bench` runs
     python benchmarks/search.py --suite full --tasks 20 --seed 2   # hours on two cores; goes on where it was stopped
 
 Every contender uses the same model on the same tasks. Baselines ask in the plain way (the question, "think step by
 step", an answer line); for self-consistency and best-of-N, N is the smallest number of samples whose mean tokens in a
 family are at least those of the search, so that ties go to the baseline. "worker vote" is plain voting over the routed
-worker's own samples at equal tokens: what the search adds over the workers' prompts and tools alone. Families in which
+worker's own samples at equal tokens: what the search adds over the workers' prompts and tools alone; "the search's
+rollouts, counted" is a plain vote over the rollouts that the search drew, its evidence ignored. Families in which
 a check decided most of the search's answers are marked, for there the check is measured as well as the model, and the
 others are summed apart. Tokens are generated tokens; prompt tokens are in the
 table of costs. Prompts, checks and thresholds were made on seed 1; what is reported comes from seed 2.
@@ -22,7 +23,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -144,11 +145,18 @@ def run_search(
                         "route": max(answer.route, key=lambda key: answer.route[key]),
                         "stop": answer.stop_reason,
                         "allocation": ((answer.trace or {}).get("route") or {}).get("allocation"),
+                        "plain": plain_vote(task, [one["answer"] for one in (answer.trace or {})["rollouts"]]),
                     },
                 )
             )
 
         side_by_side(one, asked)
+
+
+def plain_vote(task: Task, answers: Sequence[str | None]) -> float:
+    """Whether the search's own rollouts, merely counted, would have been right: what the evidence adds to the votes."""
+    groups = cluster(answers)
+    return float(bool(groups) and task.right(answers[groups[0].members[0]] or ""))
 
 
 def side_by_side(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
@@ -260,7 +268,8 @@ def run_baselines(asked: Sequence[Task], model: RecordedModel, *, tokens: float,
         rights = [float(task.right(read(task, sample) or "")) for sample in samples]
         out.append(outcome("one sample", task, mean(rights), samples, prompt, average=True))
         pool = samples[:enough]
-        out.append(outcome("self-consistency", task, vote(task, pool, read), pool, prompt))
+        capped = {"capped": True} if enough == most else {}
+        out.append(outcome("self-consistency", task, vote(task, pool, read), pool, prompt, **capped))
         out.append(outcome("best of N by log-probability", task, likeliest(task, pool, read), pool, prompt))
     return out
 
@@ -309,9 +318,16 @@ def run_worker_vote(
 
 
 def outcome(
-    method: str, task: Task, right: float, samples: Sequence[Sample], prompt: int, *, average: bool = False
+    method: str,
+    task: Task,
+    right: float,
+    samples: Sequence[Sample],
+    prompt: int,
+    *,
+    average: bool = False,
+    **detail: Any,
 ) -> Outcome:
-    """An outcome of drawn samples; with `average`, per sample."""
+    """An outcome of drawn samples; with `average`, per sample. `capped`: N ran into its bound before the tokens."""
     tokens = sum(sample.completion_tokens for sample in samples)
     return Outcome(
         method=method,
@@ -321,6 +337,7 @@ def outcome(
         tokens=tokens / len(samples) if average else tokens,
         prompt_tokens=prompt,
         draws=1 if average else len(samples),
+        detail=detail,
     )
 
 
@@ -329,6 +346,7 @@ class Results:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.name = path.stem
         self._lock = threading.Lock()
         self.all: list[Outcome] = []
         if path.exists():
@@ -336,9 +354,20 @@ class Results:
 
     def of(self, method: str, family: str) -> list[Outcome]:
         """The outcomes of a method on a family, by task."""
+        if method == COUNTED:
+            return [
+                replace(one, method=COUNTED, right=one.detail.get("plain", 0.0)) for one in self.of("search", family)
+            ]
         return sorted(
             (one for one in self.all if one.method == method and one.family == family), key=lambda one: one.index
         )
+
+    def drop(self, method: str, family: str) -> None:
+        """Forget a method's outcomes on a family."""
+        kept = [one for one in self.all if (one.method, one.family) != (method, family)]
+        if len(kept) < len(self.all):
+            self.all = kept
+            self._path.write_text("".join(json.dumps(asdict(one)) + "\n" for one in kept), encoding="utf-8")
 
     def add(self, outcomes: Sequence[Outcome]) -> None:
         """Keep outcomes."""
@@ -348,12 +377,14 @@ class Results:
             self.all.extend(outcomes)
 
 
-METHODS = ("greedy", "one sample", "self-consistency", "best of N by log-probability", "worker vote", *SEARCHES)
+COUNTED = "the search's rollouts, counted"
+BASELINES = ("greedy", "one sample", "self-consistency", "best of N by log-probability")
+METHODS = (*BASELINES, "worker vote", COUNTED, *SEARCHES)
 
 
 def tables(results: Results, families: Sequence[str]) -> str:
     """Markdown: the mixed suite, then each family."""
-    methods = [name for name in METHODS if any(one.method == name for one in results.all)]
+    methods = [name for name in METHODS if name == COUNTED or any(one.method == name for one in results.all)]
     done = [family for family in families if results.of("search", family)]
     checked = {family for family in done if mean([verified(one) for one in results.of("search", family)]) >= 0.5}
     lines = ["| Contender | Accuracy (95%) | Search minus it (95%, paired) | Tokens a task | Prompt tokens |",
@@ -381,7 +412,8 @@ def tables(results: Results, families: Sequence[str]) -> str:
         row = [f"{family}{' *' if family in checked else ''}"]
         for name in methods:
             mine = results.of(name, family)
-            row.append(f"{mean([one.right for one in mine]):.0%}" if mine else "")
+            capped = "†" if any(one.detail.get("capped") for one in mine) else ""
+            row.append(f"{mean([one.right for one in mine]):.0%}{capped}" if mine else "")
         for other in ("self-consistency", "worker vote"):
             theirs = {one.index: one.right for one in results.of(other, family)}
             gaps = [one.right - theirs[one.index] for one in results.of("search", family) if one.index in theirs]
@@ -391,7 +423,8 @@ def tables(results: Results, families: Sequence[str]) -> str:
             else:
                 row.append("")
         lines.append("| " + " | ".join(row) + " |")
-    lines += ["", "\\* most answers were decided by a check against the question's own constraints."]
+    lines += ["", "† N ran into its bound before it reached the search's tokens.", ""]
+    lines += ["\\* most answers were decided by a check against the question's own constraints."]
     return "\n".join(lines)
 
 
@@ -417,12 +450,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", choices=("small", "full"), default="small")
     parser.add_argument("--family", action="append", help="these families in place of a suite; may be given many times")
-    parser.add_argument("--tasks", type=int, default=None, help="tasks a family (default: 5 small, 20 full)")
+    parser.add_argument("--tasks", type=int, default=None, help="tasks a family (default: 4 small, 20 full)")
     parser.add_argument("--seed", type=int, default=2, help="of the tasks; prompts were tuned on 1")
     parser.add_argument("--sims", type=int, default=16, help="rollouts the search may spend on a task")
     parser.add_argument("--wave", type=int, default=4, help="rollouts between two looks at the evidence")
     parser.add_argument("--contender", action="append", choices=list(SEARCHES), help="variants of the search to run")
     parser.add_argument("--no-baselines", action="store_true")
+    parser.add_argument("--no-worker-vote", action="store_true")
     parser.add_argument("--most", type=int, default=32, help="samples a baseline may draw to use up its tokens")
     parser.add_argument("--model", default="qwen2.5-coder-0.5b", help="a name or a folder")
     parser.add_argument("--keep", type=Path, default=Path("bench-results"), help="folder of samples and outcomes")
@@ -433,7 +467,9 @@ def main() -> None:
     families = arguments.family or (
         list(SMALL) if arguments.suite == "small" else [family for group in FAMILIES.values() for family in group]
     )
-    size = arguments.tasks or (5 if arguments.suite == "small" else 20)
+    size = arguments.tasks or (4 if arguments.suite == "small" else 20)
+    if arguments.suite == "small" and not arguments.contender:
+        arguments.contender = ["search"]
     arguments.keep.mkdir(parents=True, exist_ok=True)
     name = Path(arguments.model).name
     run = f"{name}-seed{arguments.seed}-sims{arguments.sims}-wave{arguments.wave}"
@@ -468,7 +504,7 @@ def measure(
             print(f"# {name}: {len(left)} tasks", file=sys.stderr, flush=True)
             run_search(
                 name, left, model, sims=arguments.sims, wave=arguments.wave, seed=arguments.seed,
-                data=arguments.keep / "episodes", keep=lambda outcome: results.add([outcome]),
+                data=arguments.keep / "episodes" / results.name, keep=lambda outcome: results.add([outcome]),
             )  # fmt: skip
     if arguments.no_baselines:
         return
@@ -476,11 +512,19 @@ def measure(
     try:
         for family, asked in by_family.items():
             searched = results.of("search", family)
+            if len(searched) < len(asked):
+                print(f"# {family}: the search has not run on all tasks; no baselines", file=sys.stderr, flush=True)
+                continue
+            searched = searched[: len(asked)]
+            # Baselines on other tasks than these, or at the tokens of other ones, are drawn anew (from the record).
+            for name in (*BASELINES, "worker vote"):
+                if [one.index for one in results.of(name, family)] != [one.index for one in searched]:
+                    results.drop(name, family)
             tokens = mean([one.tokens for one in searched])
             limits: dict[str, Any] = {"tokens": tokens, "seed": arguments.seed, "most": arguments.most}
             if not results.of("greedy", family):
                 results.add(run_baselines(asked, model, **limits))
-            if not results.of("worker vote", family):
+            if not arguments.no_worker_vote and not results.of("worker vote", family):
                 results.add(run_worker_vote(asked, searched, model, all_workers(), sandbox, **limits))
             found = {name: results.of(name, family) for name in METHODS}
             summary = ", ".join(

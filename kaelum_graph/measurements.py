@@ -15,32 +15,36 @@ import numpy as np
 
 from kaelum_graph.calibration import Calibration
 from kaelum_graph.clusters import cluster
-from kaelum_graph.evidence import ModelScore
-from kaelum_graph.operators import OperatorPriors, Outcomes, anchored_outcome, outcomes_of
+from kaelum_graph.operators import OperatorPriors, Outcomes, outcomes_of
 from kaelum_graph.posterior import weigh
 from kaelum_graph.reward import SOURCE, path_score
 from kaelum_graph.skill import Skill, within_query_auroc
 from kaelum_graph.storage import Storage
-from kaelum_graph.tree import Operator, SearchTree
+from kaelum_graph.tree import Operator, Rollout, SearchTree
 from kaelum_graph.types import EpisodeId, Json, WorkerName
+from kaelum_graph.verdict import form_checked
 
 
 class Measurements:
-    """Running estimates over the episodes of a store. Thread-safe."""
+    """Running estimates over one policy model's episodes in a store. Thread-safe."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, *, model: str) -> None:
         self._storage = storage
+        self._model = model
         self._lock = threading.Lock()
         self._priors = OperatorPriors()
         self._skills: dict[str, Skill] = {}
         self._calibration = Calibration()
-        for record in storage.measurements():
-            self._take(record)
+        records = [record for record in storage.measurements() if record.get("model") == model]
+        for record in records:
+            self._take({key: value for key, value in record.items() if key != "confidence"})
+        # Fitted once for all of them.
+        self._take({"confidence": [pair for record in records for pair in record.get("confidence", ())]})
 
     def learn(self, episode_id: EpisodeId, tree: SearchTree, *, first: int = 0) -> None:
         """Keep and take in what a finished search measured, from rollout `first` on. Raises `StorageError`."""
         record = measured(tree, first=first)
-        if record and self._storage.add_measurements(episode_id, record):
+        if record and self._storage.add_measurements(episode_id, {**record, "model": self._model}):
             with self._lock:
                 self._take(record)
 
@@ -77,13 +81,9 @@ def measured(tree: SearchTree, *, first: int = 0) -> Json:
     operators = outcomes_of(tree, first=first)
     if operators:
         record["operators"] = [[*key, dataclasses.asdict(outcomes)] for key, outcomes in operators.items()]
-    # Only rollouts drawn without the score can say how good it is: a branch was chosen by its value, the score in it.
-    drawn = [rollout for rollout in tree.rollouts[first:] if rollout.simulation.operator == "sample"]
-    scores: list[ModelScore | None] = [path_score(rollout.step_scores) for rollout in drawn]
-    passed = [None if (outcome := anchored_outcome(rollout)) is None else outcome == "pass" for rollout in drawn]
-    auroc = within_query_auroc(scores, passed)
+    auroc = score_skill(tree, first=first)
     if auroc is not None:
-        record["skill"] = {next(score.source for score in scores if score is not None): auroc}
+        record["skill"] = {SOURCE: auroc}
     # A search that is continued has told of its confidences before.
     pairs = unanchored_confidences(tree) if not first else []
     if pairs:
@@ -91,11 +91,34 @@ def measured(tree: SearchTree, *, first: int = 0) -> Json:
     return record
 
 
+def score_skill(tree: SearchTree, *, first: int = 0) -> float | None:
+    """Within-query AUROC of the model's scores, among rollouts that differ by chance alone; None where none compare.
+
+    Those are one worker's plain samples in one arm: a branch was chosen by its value, the score in it, and one worker
+    may be likelier and better than another. Groups weigh by their samples. A check of form alone judges no reasoning.
+    """
+    groups: dict[tuple[str, bool], list[Rollout]] = {}
+    for rollout in tree.rollouts[first:]:
+        simulation = rollout.simulation
+        if simulation.operator == "sample" and not form_checked(rollout.evidence):
+            groups.setdefault((simulation.worker, simulation.planned), []).append(rollout)
+    total, weight = 0.0, 0
+    for rollouts in groups.values():
+        scores = [path_score(rollout.step_scores) for rollout in rollouts]
+        auroc = within_query_auroc(scores, [OUTCOMES[rollout.outcome] for rollout in rollouts])
+        if auroc is not None:
+            total, weight = total + auroc * len(rollouts), weight + len(rollouts)
+    return total / weight if weight else None
+
+
+OUTCOMES: dict[str | None, bool | None] = {"pass": True, "fail": False, None: None}
+
+
 def unanchored_confidences(tree: SearchTree) -> list[tuple[float, bool]]:
     """For each answer that an anchored check decided on: the confidence it had without that, and whether it passed."""
     candidates = [rollout.candidate for rollout in tree.rollouts]
     groups = cluster([candidate.answer for candidate in candidates])
-    prefixes = [rollout.prefix for rollout in tree.rollouts]
+    prefixes = tree.prefixes()
     evidence = [rollout.evidence for rollout in tree.rollouts]
     unanchored = [tuple(vote for vote in votes if not vote.tier.anchored) for votes in evidence]
     told = weigh(groups, candidates, evidence, prefixes=prefixes)
@@ -105,5 +128,5 @@ def unanchored_confidences(tree: SearchTree) -> list[tuple[float, bool]]:
     return [
         (round(stated[standing.cluster], 4), standing.anchored == "pass")
         for standing in told
-        if standing.anchored != "none"
+        if standing.anchored != "none" and not form_checked(standing.evidence)
     ]

@@ -96,9 +96,10 @@ class OperatorPriors:
         return passes + seen.passes, fails + seen.fails
 
     def _tokens(self, worker: WorkerName, operator: Operator) -> float:
-        """Mean tokens of a rollout; 100 before the first ten."""
+        """Mean tokens of a rollout: before the first ten those of a sample, and of a sample 100."""
         seen = self._table.get((worker, operator), Outcomes())
-        return (seen.tokens + 1000.0) / (seen.rollouts + 10.0)
+        usual = 100.0 if operator == "sample" else self._tokens(worker, "sample")
+        return (seen.tokens + 10.0 * usual) / (seen.rollouts + 10.0)
 
 
 def possible_operators(
@@ -116,7 +117,8 @@ def possible_operators(
         return possible
     attempts = [rollout for rollout in tree.rollouts if rollout.simulation.worker == worker]
     shown: dict[RolloutId, int] = {}
-    for simulation in [*(rollout.simulation for rollout in tree.rollouts), *wave]:
+    made = [rollout.simulation for rollout in tree.rollouts]
+    for simulation in [*made, *wave]:
         if simulation.target is not None:
             shown[simulation.target] = shown.get(simulation.target, 0) + 1
 
@@ -126,27 +128,32 @@ def possible_operators(
         return min(open_, key=lambda rollout: (shown.get(rollout.id, 0), -rollout.id)).id if open_ else None
 
     failed = [rollout for rollout in attempts if fault(rollout) is not None]
-    answered = [rollout for rollout in attempts if rollout.candidate.answer is not None and rollout.value < 1.0]
+    answered = [rollout for rollout in attempts if rollout.candidate.answer is not None and rollout.outcome != "pass"]
     if (target := next_of(failed)) is not None:
         possible["refine"] = target
     if (target := next_of(answered)) is not None:
         possible["critique"] = target
-        if not any(vote.tier.anchored and vote.outcome != "unscored" for vote in tree.rollouts[target].evidence):
+        verified = any(simulation.operator == "verify" for simulation in [*made, *wave])
+        if tree.rollouts[target].outcome is None and not verified:
             possible["verify"] = target
     return possible
 
 
 def checkable(tree: SearchTree) -> bool:
-    """True once an anchored check has voted on some rollout, or a rollout came to nothing for a reason of its own."""
-    return any(fault(rollout) is not None or rollout.value >= 1.0 for rollout in tree.rollouts)
+    """True once an anchored check has voted on some rollout, or the program of one has crashed."""
+    return any(fault(rollout) is not None or rollout.outcome == "pass" for rollout in tree.rollouts)
 
 
 def fault(rollout: Rollout) -> str | None:
-    """What is objectively wrong with an attempt, in the words of what found it; None when nothing is known to be."""
+    """What is objectively wrong with an attempt, in the words of what found it; None when nothing is known to be.
+
+    An answer that is merely missing is none, nor is a turn that was cut off.
+    """
     for vote in rollout.evidence:
         if vote.tier.anchored and vote.outcome == "fail":
             return vote.reason
-    return rollout.candidate.error if rollout.candidate.text else None
+    made = rollout.candidate
+    return made.error if made.program is not None and rollout.finish == "stop" else None
 
 
 def outcomes_of(tree: SearchTree, *, first: int = 0) -> dict[tuple[WorkerName, Operator], Outcomes]:
@@ -156,16 +163,19 @@ def outcomes_of(tree: SearchTree, *, first: int = 0) -> dict[tuple[WorkerName, O
     of what to do when they don't.
     """
     found: dict[tuple[WorkerName, Operator], Outcomes] = {}
-    if not any(anchored_outcome(rollout) for rollout in tree.rollouts):
+    if not any(rollout.outcome for rollout in tree.rollouts):
         return found
     chosen_from = next((rollout.wave for rollout in tree.rollouts if fault(rollout) is not None), None)
     for rollout in tree.rollouts[first:]:
-        if chosen_from is None or rollout.wave <= chosen_from:
+        if chosen_from is None or rollout.wave <= chosen_from or rollout.finish not in ("stop", "length"):
             continue
-        key = (rollout.simulation.worker, rollout.simulation.operator)
-        outcome = anchored_outcome(rollout)
-        # Where some rollouts of a query could be checked, one without an answer is a fail: it was to be had.
-        lost = outcome is None and rollout.candidate.answer is None and rollout.simulation.operator != "verify"
+        operator = rollout.simulation.operator
+        key = (rollout.simulation.worker, operator)
+        outcome = rollout.outcome
+        # Where some rollouts of a query could be checked, one without an answer is a fail: it was to be had. A program
+        # that was to verify fails when it decides nothing; that it decided right is never known, so it never passes.
+        undecided = all(vote.outcome == "unscored" for vote in rollout.evidence)
+        lost = undecided if operator == "verify" else outcome is None and rollout.candidate.answer is None
         found[key] = found.get(key, Outcomes()).plus(
             Outcomes(
                 passes=float(outcome == "pass"),
@@ -175,9 +185,3 @@ def outcomes_of(tree: SearchTree, *, first: int = 0) -> dict[tuple[WorkerName, O
             )
         )
     return found
-
-
-def anchored_outcome(rollout: Rollout) -> str | None:
-    """ "fail" when an anchored check failed the rollout, "pass" when one passed it, else None."""
-    outcomes = {vote.outcome for vote in rollout.evidence if vote.tier.anchored}
-    return "fail" if "fail" in outcomes else "pass" if "pass" in outcomes else None

@@ -22,8 +22,8 @@ def leader_is_certain(leader: int, runner_up: int, *, certainty: float = 0.95) -
 
 def standing_answers(tree: SearchTree) -> list[tuple[str, int]]:
     """Distinct answers that no anchored evidence has refuted, and how many beginnings led to each; most first."""
-    answers = [rollout.candidate.answer if rollout.value > 0.0 else None for rollout in tree.rollouts]
-    prefixes = [rollout.prefix for rollout in tree.rollouts]
+    answers = [rollout.candidate.answer if rollout.outcome != "fail" else None for rollout in tree.rollouts]
+    prefixes = tree.prefixes()
     counts = [(group.representative, mass(group, prefixes)) for group in cluster(answers)]
     return sorted(counts, key=lambda pair: -pair[1])
 
@@ -34,7 +34,7 @@ def evidence_halt(tree: SearchTree, *, may_reflect: bool) -> str | None:
     "verified": an answer passed an anchored check. "margin": the leader can hardly be overtaken. "refuted": nothing
     found so far stands, and a reflection is left that may help more than further draws of the same kind.
     """
-    if any(rollout.value >= 1.0 for rollout in tree.rollouts):
+    if any(rollout.outcome == "pass" for rollout in tree.rollouts):
         return "verified"
     standing = standing_answers(tree)
     if not standing:

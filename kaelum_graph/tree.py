@@ -21,6 +21,9 @@ Operator = Literal["sample", "branch", "refine", "critique", "verify"]
 
 ROOT = NodeId(0)
 
+TELLING = 0.1
+"""Difference of mean values from which children are told apart."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Node:
@@ -74,13 +77,9 @@ class Rollout:
     value: float
 
     @property
-    def prefix(self) -> tuple[str, int]:
-        """What it grew from. Rollouts with the same prefix share its mistakes, and count once in a vote."""
-        if self.simulation.operator == "branch":
-            return ("node", self.simulation.node_id)
-        if self.simulation.target is not None:
-            return ("attempt", self.simulation.target)
-        return ("rollout", self.id)
+    def outcome(self) -> Literal["pass", "fail"] | None:
+        """ "fail" when an anchored check failed it, "pass" when one passed it, None when none has voted."""
+        return anchored_outcome(self.evidence)
 
 
 NODES = TypeAdapter(list[Node])
@@ -156,6 +155,32 @@ class SearchTree:
             target = self.rollouts[rollout.simulation.target]
             self.rollouts[target.id] = replace(target, evidence=(*target.evidence, *rollout.evidence))
 
+    def prefixes(self) -> list[tuple[str, int]]:
+        """What each rollout grew from, in order. Those with equal prefixes share its mistakes and count once in a vote.
+
+        A branch counts with the sample that made its first step, a critique with its attempt, and refinements that were
+        told of the same fault with each other.
+        """
+        made: list[tuple[str, int]] = []
+        first_steps: dict[NodeId, tuple[str, int]] = {}
+        for rollout in self.rollouts:
+            simulation = rollout.simulation
+            if simulation.operator == "refine" and simulation.target is not None:
+                key = ("fault", int(simulation.target))
+            elif simulation.target is not None:
+                key = made[simulation.target]
+            elif simulation.operator == "branch":
+                path = list(self.path(simulation.node_id))
+                key = first_steps.get(path[-3].id, ("node", int(path[-3].id))) if len(path) > 2 else ("rollout", 0)
+            else:
+                key = ("rollout", int(rollout.id))
+                below = self.children(self.nodes[simulation.node_id])
+                step = next((one for one in below if rollout.steps[:1] == (one.text,)), None)
+                if step is not None:
+                    first_steps.setdefault(step.id, key)
+            made.append(key)
+        return made
+
     def _add_child(self, parent: Node, *, worker: WorkerName, text: str) -> Node:
         child = Node(id=NodeId(len(self.nodes)), parent=parent.id, worker=worker, text=text, depth=parent.depth + 1)
         self.nodes.append(child)
@@ -178,6 +203,12 @@ class SearchTree:
         return tree
 
 
+def anchored_outcome(evidence: Sequence[Evidence]) -> Literal["pass", "fail"] | None:
+    """What the anchored votes say: "fail" when there is one, else "pass" when there is one, else None."""
+    outcomes = {vote.outcome for vote in evidence if vote.tier.anchored}
+    return "fail" if "fail" in outcomes else "pass" if "pass" in outcomes else None
+
+
 def rollout_value(evidence: Sequence[Evidence], model_score: float | None, *, prm_weight: float) -> float:
     """The value that selection learns from, in [0, 1].
 
@@ -185,11 +216,9 @@ def rollout_value(evidence: Sequence[Evidence], model_score: float | None, *, pr
     own score by `prm_weight`, that score's measured skill. At weight 0 an unanchored rollout says nothing, so the
     search draws as self-consistency does.
     """
-    outcomes = {vote.outcome for vote in evidence if vote.tier.anchored}
-    if "fail" in outcomes:
-        return 0.0
-    if "pass" in outcomes:
-        return 1.0
+    outcome = anchored_outcome(evidence)
+    if outcome is not None:
+        return float(outcome == "pass")
     if model_score is None:
         return 0.5
     return (1.0 - prm_weight) * 0.5 + prm_weight * model_score
@@ -268,6 +297,6 @@ def descend(tree: SearchTree, start: Node, *, max_depth: int, exploration: float
 
 
 def tells_apart(children: Sequence[Node]) -> bool:
-    """True when the children's mean values differ by more than rounding."""
+    """True when the children's mean values differ by more than a model's score with little weight can make them."""
     values = [child.mean_value for child in children if child.visits]
-    return len(values) > 1 and max(values) - min(values) > 1e-9
+    return len(values) > 1 and max(values) - min(values) >= TELLING

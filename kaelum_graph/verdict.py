@@ -75,7 +75,7 @@ def decide(
     scores = [path_score(rollout.step_scores) for rollout in tree.rollouts]
     evidence = [rollout.evidence for rollout in tree.rollouts]
     groups = cluster([candidate.answer for candidate in candidates])
-    prefixes = [rollout.prefix for rollout in tree.rollouts]
+    prefixes = tree.prefixes()
     standings = [
         unless_form_alone(each)
         for each in weigh(groups, candidates, evidence, scores=scores, prefixes=prefixes, calibrate=calibrate)

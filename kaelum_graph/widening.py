@@ -38,9 +38,9 @@ def widened(
     spare = (total - finished) // 2
     if finished < ENOUGH_ROLLOUTS or spare < LEAST_SHARE or not fresh or any(name in prose for name in allocation):
         return unchanged
-    if any(rollout.value >= 1.0 for rollout in tree.rollouts):
+    if any(rollout.outcome == "pass" for rollout in tree.rollouts):
         return unchanged
-    answers = [rollout.candidate.answer if rollout.value > 0.0 else None for rollout in tree.rollouts]
+    answers = [rollout.candidate.answer if rollout.outcome != "fail" else None for rollout in tree.rollouts]
     groups = cluster(answers)
     if groups and len(groups[0].members) >= AGREEMENT * finished:
         return unchanged

@@ -39,7 +39,7 @@ def expand_wave(services: Services, state: KaelumState, *, cancel: CancelToken |
         cancel=cancel,
         on_delta=wave_progress(state, tree, writer),
     )
-    raise_if_all_failed(acted, tree)
+    raise_if_all_failed(acted, earlier=len(tree.rollouts) > (state.get("earlier") or {}).get("rollouts", 0))
     wave: list[Json] = []
     for (simulation, count), outcome in zip(plans, acted, strict=True):
         start = {"simulation": simulation_json(simulation)}
@@ -64,10 +64,10 @@ def pauses_of(services: Services, state: KaelumState, simulation: Simulation) ->
     return services.workers[simulation.worker].prompt(current_query(state)).observe
 
 
-def raise_if_all_failed(acted: Sequence[Acted], tree: SearchTree) -> None:
-    """A search that has nothing to go on raises its first error; one that has something goes on with that."""
+def raise_if_all_failed(acted: Sequence[Acted], *, earlier: bool) -> None:
+    """A run that has nothing to go on raises its first error; one that drew rollouts `earlier` goes on with those."""
     errors = [outcome.error for outcome in acted if outcome.error is not None]
-    if errors and len(errors) == len(acted) and not tree.rollouts:
+    if errors and len(errors) == len(acted) and not earlier:
         raise errors[0]
 
 

@@ -159,7 +159,8 @@ class ForwardNodes:
     def after_verify(self, state: KaelumState) -> str:
         """Where to go: "reflect" while a failed answer can still be bettered, else "feedback"."""
         settings, verdict = self._settings(state), state.get("verdict") or {}
-        spent = state.get("halt") in EXHAUSTED or seconds_left(state, settings.deadline) == 0.0
+        tokens_spent = settings.token_budget is not None and state.get("completion_tokens", 0) >= settings.token_budget
+        spent = tokens_spent or state.get("halt") in EXHAUSTED or seconds_left(state, settings.deadline) == 0.0
         may_reflect = len(state.get("reflections") or []) < settings.max_reflections
         return "reflect" if not verdict["passed"] and may_reflect and not spent else "feedback"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from inspect import Parameter, signature
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -17,6 +18,7 @@ from kaelum_graph.structures import Choice, RolloutOutcome
 from kaelum_graph.structures.book import DueDiscovery, StructureBook
 from kaelum_graph.tree import ROOT, SearchTree, Simulation
 from kaelum_graph.types import EpisodeId, Json, WorkerName
+from kaelum_graph.workers import Worker
 
 CHOICES: TypeAdapter[Choice | None] = TypeAdapter(Choice | None)
 
@@ -25,14 +27,20 @@ def choices_for(services: Services, state: KaelumState, workers: Sequence[Worker
     """The state's choices, with one drawn for each of `workers` that has none yet; None where there is no structure."""
     known: Json = dict(state.get("structures") or {})
     book, features = services.structures, state.get("features")
-    if book is None or features is None:
+    if book is None or features is None or state.get("earlier"):
         return known
     for worker in workers:
-        if worker not in known:
+        if worker not in known and takes_structures(services.workers[worker]):
             seed = None if settings.seed is None else [settings.seed, len(known)]
             choice = book.choose(worker, features[:EMBEDDING_SIZE], np.random.default_rng(seed))
             known[worker] = CHOICES.dump_python(choice, mode="json")
     return known
+
+
+def takes_structures(worker: Worker) -> bool:
+    """Whether a worker's prompt has a place for a structure: someone else's may not."""
+    parameters = signature(worker.prompt).parameters.values()
+    return any(one.name == "structure" or one.kind is Parameter.VAR_KEYWORD for one in parameters)
 
 
 def choice_of(choices: Json, worker: WorkerName) -> Choice | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 
@@ -21,6 +22,10 @@ from kaelum_graph.tree import Operator, Propose, Rollout, SearchTree, Simulation
 from kaelum_graph.types import Candidate, Json, Query, RolloutId, WorkerName
 from kaelum_graph.verifiers import check_safely, verifier
 from kaelum_graph.workers.base import Worker
+
+OPERATORS = get_args(Operator)
+DETACHED = ("refine", "critique", "verify")
+"""Operators whose rollouts do not continue the question's own prompt."""
 
 
 def simulation_json(simulation: Simulation) -> Json:
@@ -86,9 +91,9 @@ def request_for(
     if settings.token_budget is not None:
         left = settings.token_budget - state.get("completion_tokens", 0)
         max_tokens = max(1, min(max_tokens, left // max(1, len(state.get("wave") or []))))
-    # Nodes and rollouts are numbered in order, so no two requests of one query share a seed.
+    # Nodes and rollouts are numbered in order, so no two requests of one wave share a seed.
     place = simulation.node_id if simulation.target is None else 5_000 + simulation.target
-    place += 2_500 * simulation.planned
+    place += 2_500 * simulation.planned + 100_000 * OPERATORS.index(simulation.operator)
     seed = None if settings.seed is None else settings.seed + 10_000 * state.get("waves", 0) + place
     return GenerationRequest(
         messages=prompt.messages,
@@ -127,6 +132,9 @@ def judge(
     elif candidate.answer is not None or candidate.program is not None:
         evidence = tuple(check_safely(verifier(name), query, candidate, services.sandbox) for name in worker.verifiers)
     steps = worker.split_steps(text.removeprefix(prefix))
+    if simulation.operator in DETACHED:
+        # Its steps answer another prompt than the question's: no branch may begin inside it.
+        steps = ("".join(steps),) if steps else ()
     scores = step_scores(steps, item.get("token_texts"), item.get("token_logprobs"))
     score = path_score(scores)
     return Rollout(

@@ -148,7 +148,7 @@ class Services:
     @property
     def measurements(self) -> Measurements:
         """What the episodes' anchored checks have measured: the operators' worth, the reward model's skill."""
-        return self._part("measurements", lambda: Measurements(self.storage))
+        return self._part("measurements", lambda: Measurements(self.storage, model=self.model_name))
 
     @property
     def cache(self) -> AnswerCache:

@@ -50,7 +50,7 @@ class PaddedEngine:
         self._device: torch.device = model.device if model.device.type != "meta" else torch.device("cpu")
         self._joinable = can_join(model)
         # A CPU is slow at reading prompts; a GPU reads many at once faster than it copies what is kept of one.
-        self._prefixes = PrefixCache(model.config) if self._joinable and self._device.type == "cpu" else None
+        self._prefixes = PrefixCache(model.config) if self._joinable and model.device.type == "cpu" else None
         self._queue: deque[RunningSample] = deque()
         self._running: list[RunningSample] = []
         self._closed = False
@@ -120,6 +120,8 @@ class PaddedEngine:
                 sample.fail(failure)
             return
         error.__traceback__ = None  # its frames hold the tensors that filled the memory
+        if self._prefixes is not None:
+            self._prefixes.clear()
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()

@@ -8,6 +8,7 @@ import re
 import textwrap
 
 from kaelum_graph.answers import answer_line, clean, code_blocks, result_line
+from kaelum_graph.errors import SandboxError
 from kaelum_graph.sandbox.base import ProgramResult, Sandbox
 from kaelum_graph.types import Query
 from kaelum_graph.workers.base import Conclusion
@@ -51,11 +52,15 @@ def run_program(query: Query, text: str, sandbox: Sandbox) -> Conclusion:
         return Conclusion(answer=None, program=program, error=f"The program is no valid Python: {broken}.")
     if reads_input(program):
         return Conclusion(answer=None, program=program, error=READS_INPUT)
-    result = sandbox.run(program)
-    if result.ok and not result.stdout.strip():
-        ending = printing(program)
-        if ending is not None:
-            program, result = ending, sandbox.run(ending)
+    try:
+        result = sandbox.run(program)
+        if result.ok and not result.stdout.strip():
+            ending = printing(program)
+            if ending is not None:
+                program, result = ending, sandbox.run(ending)
+    except SandboxError as error:
+        # Nothing is wrong with the program, and what the turn says in words may still count.
+        return Conclusion(answer=None, error=str(error))
     if not result.ok:
         return Conclusion(answer=None, program=program, observation=result.stdout or None, error=failed(result))
     answer = printed_answer(query.text, result.stdout)

@@ -88,7 +88,7 @@ class TestContenders:
 
 class TestTables:
     def outcome(self, method: str, family: str, index: int, right: float, *, status: str = "unverified") -> Outcome:
-        detail = {"status": status} if method == "search" else {}
+        detail = {"status": status, "plain": 0.0} if method == "search" else {}
         return Outcome(method=method, family=family, index=index, right=right, tokens=100.0, detail=detail)
 
     def test_gaps_are_paired_and_checked_families_summed_apart(self, tmp_path: Path) -> None:
@@ -103,6 +103,7 @@ class TestTables:
         assert "75.0%" in lines["| search"]
         assert "+50.0 (+50.0 to +50.0)" in lines["| self-consistency"]
         assert "+0.0 (+0.0 to +0.0)" in lines["| unchecked families: self-consistency"]
+        assert "0.0% (0.0%–0.0%) | +75.0" in text
         assert "| sums * |" in text
         assert "| facts |" in text
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from kaelum_graph.evidence import Evidence, Outcome, Tier
-from kaelum_graph.measurements import Measurements, measured
+from kaelum_graph.measurements import Measurements, measured, score_skill, unanchored_confidences
 from kaelum_graph.operators import OperatorPriors, Outcomes, outcomes_of, possible_operators
 from kaelum_graph.storage import Storage
 from kaelum_graph.tree import Operator, Rollout, SearchTree, Simulation, rollout_value
@@ -29,6 +29,8 @@ def add(
     worker: WorkerName = MATH,
     score: float = 0.5,
     wave: int = 1,
+    program: str | None = None,
+    finish: str = "stop",
 ) -> Rollout:
     simulation = Simulation(
         node_id=tree.worker_node(worker).id,
@@ -43,11 +45,13 @@ def add(
         id=number,
         wave=wave,
         simulation=simulation,
-        candidate=Candidate(rollout_id=number, worker=worker, text=f"text {number}", answer=answer, error=error),
+        candidate=Candidate(
+            rollout_id=number, worker=worker, text=f"text {number}", answer=answer, error=error, program=program
+        ),
         evidence=evidence,
         steps=(f"text {number}",),
         step_scores=(score,),
-        finish="stop",
+        finish=finish,
         completion_tokens=50,
         value=rollout_value(evidence, None, prm_weight=0.0),
     )
@@ -72,14 +76,23 @@ class TestPossible:
 
     def test_a_crash_is_a_fault_without_any_check(self) -> None:
         tree = SearchTree()
-        add(tree, answer=None, error="The program failed: NameError.")
+        add(tree, answer=None, error="The program failed: NameError.", program="x")
         assert possible_operators(tree, MATH)["refine"] == 0
+
+    def test_a_missing_answer_or_a_cut_off_program_is_no_fault(self) -> None:
+        tree = SearchTree()
+        add(tree, answer=None, error="No final answer was given.")
+        add(tree, answer=None, error="The program is no valid Python.", program="x", finish="length")
+        add(tree, answer=None, error="this machine has no sandbox")
+        assert possible_operators(tree, MATH) == {"sample": None}
 
     def test_an_unchecked_answer_can_be_verified_by_a_program_once_something_can_be_checked(self) -> None:
         tree = SearchTree()
-        add(tree, answer=None, error="The program failed: NameError.")
+        add(tree, answer=None, error="The program failed: NameError.", program="x")
         add(tree, answer="7")
         assert possible_operators(tree, MATH)["verify"] == 1
+        add(tree, answer=None, outcome="pass", tier=Tier.CROSS_CHANNEL, operator="verify", target=1)
+        assert "verify" not in possible_operators(tree, MATH)
 
     def test_an_attempt_is_shown_again_twice_at_most_and_the_least_shown_first(self) -> None:
         tree = SearchTree()
@@ -118,6 +131,14 @@ class TestPriors:
         priors.learn({(MATH, "sample"): Outcomes(passes=40, fails=60, tokens=10_000, rollouts=100)})
         generator = np.random.default_rng(1)
         assert [priors.choose(MATH, ("sample", "refine"), generator) for _ in range(50)].count("sample") > 45
+
+    def test_untried_operators_cost_what_a_sample_costs(self) -> None:
+        priors = OperatorPriors()
+        priors.learn({(MATH, "sample"): Outcomes(passes=30, fails=70, tokens=30_000, rollouts=100)})
+        generator = np.random.default_rng(1)
+        chosen = [priors.choose(MATH, ("sample", "refine", "critique"), generator) for _ in range(400)]
+        assert chosen.count("sample") > 200
+        assert chosen.count("critique") < 60
 
     def test_what_is_long_past_fades(self) -> None:
         priors = OperatorPriors()
@@ -164,19 +185,37 @@ class TestLearning:
         add(tree, outcome="fail", score=0.99, operator="branch")
         assert measured(tree)["skill"] == {"likelihood": 1.0}
 
+    def test_one_worker_that_is_likelier_and_better_shows_no_skill_of_the_score(self) -> None:
+        tree = SearchTree()
+        for score in (0.8, 0.9):
+            add(tree, outcome="pass", score=score, worker=CODE)
+            add(tree, outcome="fail", score=score - 0.5)
+        assert score_skill(tree) is None
+
+    def test_a_check_of_the_form_alone_teaches_neither_skill_nor_confidence(self) -> None:
+        tree = SearchTree()
+        for number in range(4):
+            rollout = add(tree, answer=f"draft {number}", outcome="pass" if number else "fail", score=0.2 * number)
+            votes = tuple(replace(vote, source="constraints") for vote in rollout.evidence)
+            tree.rollouts[number] = replace(rollout, evidence=votes)
+        assert [passed for _, passed in unanchored_confidences(tree)] == [False]
+
     def test_an_episode_is_learned_once_and_found_again_after_a_restart(self, tmp_path: Path) -> None:
         tree = SearchTree()
         add(tree, outcome="fail", score=0.2)
         add(tree, outcome="pass", score=0.9, wave=2)
         storage = Storage(tmp_path / "kaelum.sqlite")
-        first = Measurements(storage)
+        first = Measurements(storage, model="m")
         for number in range(30):
             first.learn(EpisodeId(f"e{number}"), tree)
             first.learn(EpisodeId(f"e{number}"), tree)
         assert len(storage.measurements()) == 30
         assert first.prm_weight() == 1.0
-        again = Measurements(storage)
+        again = Measurements(storage, model="m")
         assert again.prm_weight() == first.prm_weight()
         assert again.table() == first.table()
         assert again.table()[MATH, "sample"].rollouts == 30
+        other = Measurements(storage, model="another")
+        assert other.table() == {}
+        assert other.prm_weight() == 0.0
         storage.close()

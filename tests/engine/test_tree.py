@@ -169,3 +169,25 @@ def test_the_root_belongs_to_no_worker() -> None:
     assert tree.nodes[ROOT].worker is None
     assert tree.worker_node(MATH).id == NodeId(1)
     assert tree.worker_node(MATH) is tree.worker_node(MATH)
+
+
+def test_rollouts_of_one_lineage_have_one_prefix() -> None:
+    tree = SearchTree()
+    first = finish(tree, wave(tree, 1)[0], ("a\n", "b\n", "7"))
+    other = finish(tree, wave(tree, 1)[0], ("c\n", "8"))
+    start = tree.worker_node(MATH)
+    a = next(node for node in tree.children(start) if node.text == "a\n")
+    b = tree.children(a)[0]
+    for node in (a, b):
+        branch = Simulation(node_id=node.id, worker=MATH, operator="branch")
+        tree.start(branch)
+        finish(tree, branch, ("more\n", "7"))
+    for operator, target in (("critique", other.id), ("refine", other.id), ("refine", other.id)):
+        again = Simulation(node_id=start.id, worker=MATH, operator=operator, target=target)  # type: ignore[arg-type]
+        tree.start(again)
+        finish(tree, again, (f"{operator} it", "8"))
+    prefixes = tree.prefixes()
+    assert prefixes[2] == prefixes[3] == prefixes[first.id]
+    assert prefixes[4] == prefixes[other.id]
+    assert prefixes[5] == prefixes[6]
+    assert len(set(prefixes)) == 3
