@@ -101,3 +101,17 @@ def test_the_interval_holds_the_mean_and_narrows() -> None:
     assert low < 0.5 < high
     assert narrow_high - narrow_low < high - low
     assert interval([1.0] * 5) == (1.0, 1.0)
+
+
+def test_syllogisms_with_a_wrong_reference_are_left_out() -> None:
+    """All A are B, some B are C: nothing follows about some A and C, whatever the family's reference says."""
+    found = tasks("syllogism", seed=1, size=120)
+    assert [task.index for task in found] == list(range(120))
+    for task in found:
+        lines = task.question.splitlines()
+        premises = [line for line in lines if line[:2] in ("1.", "2.")]
+        undistributed = (
+            premises[0].startswith("1. All") and premises[1].startswith("2. Some") and "not" not in premises[1]
+        )
+        conclusion = lines[-2] if lines[-1].startswith("(") else lines[-1]
+        assert not (undistributed and conclusion.startswith("Some") and task.reference == "Yes"), task.question
