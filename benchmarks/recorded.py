@@ -11,10 +11,11 @@ import hashlib
 import json
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from kaelum_graph.models.base import (
     CancelToken,
@@ -24,8 +25,11 @@ from kaelum_graph.models.base import (
     OnDelta,
     PolicyModel,
     Sample,
+    Sampling,
 )
 from kaelum_graph.types import Message
+
+SAMPLING_FIELDS = ("temperature", "top_p", "top_k", "max_tokens", "stop", "seed", "logprobs")
 
 
 class RecordedModel(PolicyModel):
@@ -109,8 +113,14 @@ class RecordedModel(PolicyModel):
             return self._model
 
     def _key(self, request: GenerationRequest) -> str:
-        asked = [self.name, [asdict(message) for message in request.messages], request.partial_answer]
-        return hashlib.sha256(json.dumps([*asked, asdict(request.sampling)]).encode()).hexdigest()[:24]
+        # What a request leaves at its default stays out of the key, so that a record outlives new fields.
+        turns = [_told(message, Message("user", ""), always=("role", "content")) for message in request.messages]
+        sampling = _told(request.sampling, Sampling(), always=SAMPLING_FIELDS)
+        asked: list[object] = [self.name, turns, request.partial_answer, sampling]
+        rest = replace(request, messages=(), partial_answer="", sampling=Sampling(), n=1)
+        if more := _told(rest, GenerationRequest(messages=(), request_id=rest.request_id), always=()):
+            asked.append(more)
+        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:24]
 
     def _recorded(self, key: str, request: GenerationRequest) -> Generation:
         with self._lock:
@@ -169,3 +179,9 @@ def _sample(item: list[object]) -> Sample:
         token_texts=None if texts is None else tuple(texts),  # pyright: ignore[reportArgumentType]
         stopped_by=stopped_by,  # pyright: ignore[reportArgumentType]
     )
+
+
+def _told(value: Any, plain: Any, *, always: Collection[str]) -> dict[str, Any]:
+    """The fields of a dataclass that differ from those of `plain`, and those in `always`."""
+    usual = asdict(plain)
+    return {key: item for key, item in asdict(value).items() if key in always or item != usual[key]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NewType, TypeAlias
 
 import numpy as np
@@ -24,23 +24,68 @@ Role = Literal["system", "user", "assistant", "tool"]
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of one of the caller's tools, for the caller to execute. `arguments` is JSON text: an object."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """A tool that the caller offers. `parameters` is the JSON schema of its arguments."""
+
+    name: str
+    description: str = ""
+    parameters: Json = field(default_factory=dict[str, Any])
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolChoice:
+    """Whether tools may be called, must be, or may not; with a `name`, that one must be. `parallel`: many at once."""
+
+    mode: Literal["auto", "required", "none"] = "auto"
+    name: str | None = None
+    parallel: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """The form that a text must have: any JSON object, or one that fits `schema`. `strict` is the caller's word."""
+
+    kind: Literal["json_object", "json_schema"]
+    name: str = ""
+    schema: Json | None = None
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation.
+
+    An assistant's turn may hold `calls`; a tool's turn answers the call `call_id`.
+    """
 
     role: Role
     content: str
+    calls: tuple[ToolCall, ...] = ()
+    call_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
     """What is asked, and the conversation it is asked in.
 
-    `text` is the last user turn; `history` holds the turns before it, system prompts included. `sources` are the
-    passages that were retrieved for it, if any.
+    `text` is the last user turn; `history` holds the turns before it, system prompts included, `since` the turns after
+    it: the assistant's tool calls and what the tools gave back. `sources` are the passages that were retrieved for it,
+    if any.
     """
 
     text: str
     history: tuple[Message, ...] = ()
+    since: tuple[Message, ...] = ()
     sources: tuple[Passage, ...] = ()
 
 

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Literal, Self, TypeAlias
 
 from kaelum_graph.errors import KaelumError
-from kaelum_graph.types import Message, RequestId
+from kaelum_graph.types import Message, RequestId, Shape, Tool, ToolCall, ToolChoice
 
 Finish = Literal["stop", "length", "cancelled", "deadline"]
 
@@ -27,6 +27,9 @@ class Sampling:
     """How to draw tokens. `temperature` 0 is greedy; `top_k` 0 is off; `stop` strings are cut from the text.
 
     With a `seed`, sample i of a request draws from a generator seeded by (seed, i), whatever shares its batch.
+    Penalties are those of the OpenAI API: taken from a token's logit for each time it was generated (frequency) or once
+    it was (presence), in [-2, 2]. `logit_bias` adds to the logits of token ids. `top_logprobs` most likely tokens are
+    told at each position.
     """
 
     temperature: float = 0.7
@@ -36,16 +39,27 @@ class Sampling:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     logprobs: bool = True
+    top_logprobs: int = 0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
-    """`n` samples that answer `messages`, each continuing the assistant turn begun by `partial_answer`."""
+    """`n` samples that answer `messages`, each continuing the assistant turn begun by `partial_answer`.
+
+    `tools` are shown to the model in its own chat format, and what it calls is in `Sample.calls`; under a `tool_choice`
+    of "required", or of a name, every sample calls. `shape` holds every sample to a form, token by token.
+    """
 
     messages: tuple[Message, ...]
     partial_answer: str = ""
     n: int = 1
     sampling: Sampling = field(default_factory=Sampling)
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = field(default_factory=ToolChoice)
+    shape: Shape | None = None
     request_id: RequestId = field(default_factory=new_request_id)
 
 
@@ -57,6 +71,8 @@ class Sample:
     under the model's own distribution (before temperature and top-p), one per generated token (the end-of-sequence
     token left out), or None where the backend has none; `token_texts` goes with it, one string per token.
     `stopped_by` is the stop string that ended it, "" where the model ended its turn, None where that isn't known.
+    `calls` are the tool calls it made, taken out of `text`. `alternatives` has, for each token, the most likely tokens
+    with their log-probabilities, likeliest first; None where none were asked for or the backend has none.
     """
 
     text: str
@@ -65,6 +81,8 @@ class Sample:
     token_logprobs: tuple[float, ...] | None = None
     token_texts: tuple[str, ...] | None = None
     stopped_by: str | None = None
+    calls: tuple[ToolCall, ...] = ()
+    alternatives: tuple[tuple[tuple[str, float], ...], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kaelum_flow.facade import Kaelum
+from kaelum_flow.plans import takes_structures
 from kaelum_graph.models.base import GenerationRequest
 from kaelum_graph.tree import SearchTree
 from kaelum_graph.workers import worker
@@ -119,3 +120,36 @@ def test_a_branch_hangs_what_it_added_below_the_step_that_it_began_from(make_kae
     for node in tree.nodes:
         parent = tree.nodes[node.parent] if node.parent is not None else None
         assert parent is None or not node.text or node.text != parent.text
+
+
+def test_no_branch_begins_inside_a_rollout_that_answers_another_prompt(make_kaelum: MakeKaelum) -> None:
+    def script(request: GenerationRequest, k: int) -> str:
+        return f"Line {k}.\nMore of it.\n\\boxed{{{k + 20}}}"
+
+    kaelum = make_kaelum(script, wave_size=4, max_reflections=1, cache=False)
+    answer = kaelum.ask(EQUATION, worker="math", sims=32)
+    record = kaelum.services.storage.episode(answer.id)
+    assert record is not None
+    tree = SearchTree.from_json(record["tree"])
+    detached = [one for one in tree.rollouts if one.simulation.operator in ("refine", "critique", "verify")]
+    assert detached
+    assert all(len(one.steps) == 1 for one in detached)
+    words = {one.candidate.text for one in detached}
+    for rollout in tree.rollouts:
+        if rollout.simulation.operator == "branch":
+            assert not any(text.startswith(tree.prefix(rollout.simulation.node_id)) for text in words)
+
+
+def test_spent_tokens_leave_nothing_to_reflect_with(make_kaelum: MakeKaelum) -> None:
+    kaelum = make_kaelum(lambda request, k: boxed("7"), wave_size=4, max_reflections=2, cache=False)
+    answer = kaelum.ask(EQUATION, worker="math", sims=32, token_budget=8)
+    assert (answer.trace or {})["reflections"] == []
+    assert answer.cost.waves == 1
+
+
+def test_a_workers_prompt_without_a_place_for_structures_gets_none() -> None:
+    class Old:
+        def prompt(self, query: object, *, reflection: str | None = None) -> None: ...
+
+    assert takes_structures(worker("math"))
+    assert not takes_structures(Old())  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""An OpenAI-compatible server: existing agents change a base URL and nothing else."""
