@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "graphs"))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -37,7 +37,7 @@ from kaelum_flow.facade import Kaelum
 from kaelum_graph.answers import clean, final_answer, last_line
 from kaelum_graph.clusters import cluster
 from kaelum_graph.config import Settings
-from kaelum_graph.models.base import GenerationRequest, Sample, Sampling
+from kaelum_graph.models.base import Capabilities, Generation, GenerationRequest, PolicyModel, Sample, Sampling
 from kaelum_graph.reward import path_score, step_scores
 from kaelum_graph.sandbox.base import Sandbox
 from kaelum_graph.types import Message, Query, WorkerName
@@ -76,7 +76,7 @@ class Outcome:
 
 
 class NoSandbox(Sandbox):
-    """Runs nothing: the search without its tools."""
+    """Runs nothing: the search without its tools, and without the worker that can't do without."""
 
     def run(self, program: str, **_: Any) -> Any:
         """Always refuses."""
@@ -88,17 +88,55 @@ class NoSandbox(Sandbox):
         """Nothing to close."""
 
 
+class Rescored(PolicyModel):
+    """A model whose log-probabilities, and with them the search's reward model, are noise, or withheld."""
+
+    def __init__(self, model: PolicyModel, *, noise: bool) -> None:
+        self.name = model.name
+        self._model, self._noise = model, noise
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Those of the model behind."""
+        return self._model.capabilities
+
+    def generate(self, requests: Sequence[GenerationRequest], **how: Any) -> list[Generation]:
+        """The model's own samples, their scores replaced."""
+        return [
+            replace(one, samples=tuple(self._rescored(sample) for sample in one.samples))
+            for one in self._model.generate(requests, **how)
+        ]
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        """As the model behind counts."""
+        return self._model.count_tokens(messages)
+
+    def _rescored(self, sample: Sample) -> Sample:
+        if not self._noise or sample.token_logprobs is None:
+            return replace(sample, token_logprobs=None, token_texts=None)
+        # One level a sample: noise that is drawn anew for each token averages out over a step.
+        chance = random.Random(sample.text)
+        return replace(sample, token_logprobs=(-chance.expovariate(1.0),) * len(sample.token_logprobs))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """A variant of the search: per-query options, and what is taken away from it."""
+    """A variant of the search: per-query options, and what is taken away from it.
+
+    `scores` are the reward model's: the model's own, none, or random ones.
+    """
 
     options: dict[str, Any] = field(default_factory=dict[str, Any])
     tools: bool = True
     verifiers: bool = True
+    scores: Literal["own", "none", "random"] = "own"
 
 
 SEARCHES: dict[str, Contender] = {
     "search": Contender(),
+    "search, no reward model": Contender(scores="none"),
+    "search, random reward model": Contender(scores="random"),
+    "search, no early stopping": Contender(options={"early_stop": False}),
     "search, no reflection": Contender(options={"max_reflections": 0}),
     "search, no verifiers": Contender(verifiers=False),
     "search, no tools": Contender(tools=False),
@@ -119,7 +157,10 @@ def run_search(
     """Run one variant of the search on all tasks, many at a time so that their waves share batches."""
     contender = SEARCHES[name]
     settings = Settings(cache=False, data_dir=data / name.replace(", ", "-").replace(" ", "-"))
-    with Kaelum(settings, model=model, sandbox=None if contender.tools else NoSandbox()) as kaelum:
+    policy: PolicyModel = model if contender.scores == "own" else Rescored(model, noise=contender.scores == "random")
+    with Kaelum(settings, model=policy, sandbox=None if contender.tools else NoSandbox()) as kaelum:
+        if not contender.tools:
+            kaelum.services.workers = {key: one for key, one in kaelum.services.workers.items() if key != "code"}
         if not contender.verifiers:
             kaelum.services.workers = {key: unverified(one) for key, one in kaelum.services.workers.items()}
         _ = kaelum.services.router, kaelum.services.sandbox, kaelum.services.measurements

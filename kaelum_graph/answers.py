@@ -215,7 +215,7 @@ def clean(answer: str) -> str:
         text = _strip_once(text)
         if text == before:
             break
-    return text
+    return "" if text == "\\boxed" else text  # a box that was cut off
 
 
 def without_code(text: str) -> str:

@@ -80,6 +80,9 @@ class Settings(BaseModel):
     max_reflections: int = Field(
         default=1, ge=0, le=8, description="times a failed answer goes back to the search with what failed"
     )
+    early_stop: bool = Field(
+        default=True, description="end a search once its evidence is clear; off: spend the whole budget"
+    )
     wave_size: int = Field(
         default=16, ge=1, le=128, description="most rollouts generated in one batch; waves double from 4"
     )

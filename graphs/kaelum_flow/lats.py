@@ -146,7 +146,9 @@ def halt_reason(state: KaelumState, settings: Settings, tree: SearchTree) -> str
         return evidence_halt(tree, may_reflect=False) or "budget"
     # What an earlier search in this tree stopped for is known to whoever wants it to go on.
     known = (state.get("earlier") or {}).get("stop_reason")
-    if (halt := evidence_halt(tree, may_reflect=may_reflect)) and halt != known:
+    halt = evidence_halt(tree, may_reflect=may_reflect)
+    # Where nothing stands there is something to reflect on, which is no end of the search.
+    if halt and halt != known and (settings.early_stop or halt == "refuted"):
         return halt
     if seconds_left(state, settings.deadline) == 0.0:
         return "deadline"

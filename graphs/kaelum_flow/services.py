@@ -42,8 +42,9 @@ def unheard(notice: str) -> None:
 
 PER_QUERY = frozenset(
     {
-        "answers", "cache", "deadline", "depth", "effort", "max_reflections", "max_tokens", "min_confidence",
-        "prm_threshold", "routing", "seed", "sims", "temperature", "token_budget", "top_p", "wave_size", "worker",
+        "answers", "cache", "deadline", "depth", "early_stop", "effort", "max_reflections", "max_tokens",
+        "min_confidence", "prm_threshold", "routing", "seed", "sims", "temperature", "token_budget", "top_p",
+        "wave_size", "worker",
     }
 )  # fmt: skip
 """Settings that a single query may override; the others belong to the process."""

@@ -26,14 +26,14 @@ Kind = TypeVar("Kind", bound=Verifier)
 Check = Callable[[Query, Candidate], "bool | Evidence | None"]
 
 QUERY_CHECKS = (
-    "calculus", "constraints", "counting", "equation", "expression", "liars", "logic", "ordering", "puzzle",
-    "syllogism",
+    "base", "calculus", "constraints", "counting", "duration", "equation", "expression", "liars", "logic", "ordering",
+    "puzzle", "syllogism",
 )  # fmt: skip
 """Checks of an answer against its query alone: right for any worker's candidate, unscored where they don't apply."""
 
 _BUILT_IN = (
-    "agreement", "arithmetic", "calculus", "constraints", "counting", "equations", "expressions", "liars", "logic",
-    "orderings", "programs", "puzzles", "sources", "syllogisms",
+    "agreement", "arithmetic", "bases", "calculus", "constraints", "counting", "durations", "equations", "expressions",
+    "liars", "logic", "orderings", "programs", "puzzles", "sources", "syllogisms",
 )  # fmt: skip
 _ENTRY_POINTS = "kaelum.verifiers"
 _registry: dict[str, Verifier] = {}

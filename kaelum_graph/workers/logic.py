@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import ClassVar
 
 from kaelum_graph.answers import answer_line, boxed, clean, code_blocks, final_answer, last_line
@@ -11,7 +12,7 @@ from kaelum_graph.sandbox.base import Sandbox
 from kaelum_graph.types import Query, WorkerName
 from kaelum_graph.verifiers import QUERY_CHECKS
 from kaelum_graph.workers import register
-from kaelum_graph.workers.base import Conclusion
+from kaelum_graph.workers.base import Conclusion, Prompt
 from kaelum_graph.workers.conversation import InstructedWorker
 from kaelum_graph.workers.programs import run_program
 
@@ -23,6 +24,7 @@ _DECIDED = re.compile(
     re.IGNORECASE,
 )
 _ALTERNATIVES = re.compile(r"\b[A-Za-z]+/[A-Za-z]+\b")
+_TO_CHOOSE = re.compile(r"\b(?!(?:and|he|his|him|s|w)/)([A-Za-z]+)/([A-Za-z]+)\b(?!/)")
 
 
 @register
@@ -50,6 +52,11 @@ class Logic(InstructedWorker):
     )
     observe: ClassVar[tuple[str, ...]] = (OUTPUT_FENCE,)
     max_tokens: ClassVar[int] = 400
+
+    def prompt(self, query: Query, *, reflection: str | None = None, structure: str | None = None) -> Prompt:
+        """The alternatives of a format ("Ann is a knight/knave") are set apart: small models copy them undecided."""
+        shown_query = replace(query, text=_TO_CHOOSE.sub(r"[\1 or \2]", query.text))
+        return super().prompt(shown_query, reflection=reflection, structure=structure)
 
     def conclude(self, query: Query, text: str, sandbox: Sandbox) -> Conclusion:
         """What the program printed when there is one that runs, else the answer in words.

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from kaelum_graph.answers import answer_line, boxed, clean, code_blocks, final_answer, last_number, without_code
+from kaelum_graph.durations import asked_form, asked_span, in_asked_form, read_duration, subtracts
 from kaelum_graph.observations import OUTPUT_FENCE, said_after, shown
 from kaelum_graph.sandbox.base import Sandbox
 from kaelum_graph.types import Query, WorkerName
@@ -85,6 +86,8 @@ class Math(InstructedWorker):
             return replace(ran, answer=plain_value(query.text, ran.answer))
         prose = without_code(text)
         lines = [line for line in prose.splitlines() if line.strip()]
+        if asked_form(query.text) is not None:
+            return _duration(query.text, lines, boxed(text) or answer_line(text))
         found = boxed(text) or final_answer(text) or (last_number(lines[-1]) if lines else None)
         answer = plain_value(query.text, clean(found)) if found is not None else ""
         slip = recomputed(query.text, prose, answer) if answer else None
@@ -93,6 +96,24 @@ class Math(InstructedWorker):
         if answer:
             return Conclusion(answer=answer)
         return ran or Conclusion(answer=None, error="No final answer was given: end with \\boxed{answer}.")
+
+
+def _duration(question: str, lines: list[str], named: str | None) -> Conclusion:
+    """The duration that a chain of thought comes to, in the form asked for: a subtraction of clocks done again."""
+    said = clean(named) if named else clean(lines[-1]) if lines else ""
+    form, span = asked_form(question), asked_span(question)
+    length = read_duration(said, form=form)
+    slips = [line for line in lines if span is not None and subtracts(line, span)]
+    if slips and span is not None and form is not None:
+        stated = [read_duration(line.rpartition("=")[2], form=form) for line in slips if "=" in line]
+        if length is None or (length in stated and length != span.length):
+            answer = form.write(span.length)
+            return Conclusion(answer=answer, observation=f"Recomputed: {span.end} - {span.start} = {answer}")
+    if length is None:
+        return Conclusion(
+            answer=said or None, error=None if said else "No final answer was given: end with \\boxed{answer}."
+        )
+    return Conclusion(answer=in_asked_form(question, said))
 
 
 def plain_value(question: str, answer: str) -> str:

@@ -8,6 +8,7 @@ import re
 import textwrap
 
 from kaelum_graph.answers import answer_line, clean, code_blocks, result_line
+from kaelum_graph.durations import asked_form, in_asked_form
 from kaelum_graph.errors import SandboxError
 from kaelum_graph.sandbox.base import ProgramResult, Sandbox
 from kaelum_graph.types import Query
@@ -32,6 +33,7 @@ _ASKS_ONE_VALUE = re.compile(
     r"calculate|compute|determine|count)\b",
     re.IGNORECASE,
 )
+_GIVEN_LIST = re.compile(r"\[[^\[\]]*\]")
 _ASKS_COMMAS = re.compile(r"\bcomma[- ]separated\b|\bseparated by (?:a )?commas?\b", re.IGNORECASE)
 _CODE_LINE = re.compile(
     r"^(?:import |from \w+ import |def |class |for |while |if |print\(|@\w+"
@@ -163,6 +165,10 @@ def printed_answer(question: str, output: str) -> str:
         return ""
     if _ASKS_COMMAS.search(question):
         return _with_commas(lines)
+    if asked_form(question) is not None:
+        return in_asked_form(question, _value(question, lines[-1]))
+    if (listed := listed_as_given(question, lines)) is not None:
+        return listed
     if len(lines) > 1 and not _ASKS_ONE_VALUE.search(question):
         return output.strip("\n").rstrip()
     return _value(question, lines[-1])
@@ -199,6 +205,37 @@ def _with_commas(lines: list[str]) -> str:
         return ", ".join(line.strip(",") for line in lines)
     # Words split at blanks keep their commas, and joining adds more.
     return clean(re.sub(r",(?:\s*,)+", ",", last))
+
+
+def listed_as_given(question: str, lines: list[str]) -> str | None:
+    """The printed list with its items spelt as in the list that `question` gives; None where it is no part of that.
+
+    A program that filters or sorts ['14', '-48.986'] must turn texts into numbers, and prints 14.0 for '14'. Items of
+    equal value are taken in the order in which the question has them.
+    """
+    given = [found for match in _GIVEN_LIST.finditer(question) if (found := _python_list(match[0]))]
+    printed = _python_list(lines[-1]) if len(lines) == 1 else None
+    if printed is None and len(lines) == 1 and "," in lines[0]:
+        printed = [item.strip(" '\"") for item in lines[0].split(",")]
+    if len(given) != 1 or not printed:
+        return None
+    left, spelt = list(given[0]), list[object]()
+    for item in printed:
+        same = next((one for one in left if _same_item(one, item)), None)
+        if same is None:
+            return None
+        left.remove(same)
+        spelt.append(same)
+    return str(spelt)
+
+
+def _same_item(given: object, printed: object) -> bool:
+    if given == printed or str(given) == str(printed):
+        return True
+    try:
+        return float(str(given)) == float(str(printed))
+    except ValueError:
+        return False
 
 
 def _python_list(text: str) -> list[object] | None:

@@ -607,3 +607,31 @@ def test_an_empty_text_is_an_error_for_the_model(name: str, sandbox: Sandbox) ->
     assert made.answer is None
     assert made.error is not None
     assert made.error.startswith("Nothing was written")
+
+
+@pytest.mark.parametrize(
+    ("output", "answer"),
+    [
+        ("[-81.68, -49.7]", "['-81.68', '-49.7']"),
+        ("['-81.68', '-49.7']", "['-81.68', '-49.7']"),
+        ("-81.68, -49.70", "['-81.68', '-49.7']"),
+        ("[-81.68, 5]", "[-81.68, 5]"),
+        ("2", "2"),
+    ],
+)
+def test_a_printed_list_takes_the_spelling_of_the_list_in_the_question(output: str, answer: str) -> None:
+    question = "Remove all numbers larger than 8.6 in this list: ['-81.68', '67.10', '-49.7']\nReturn the new list."
+    assert printed_answer(question, output) == answer
+
+
+def test_logic_sets_the_alternatives_of_a_format_apart() -> None:
+    question = 'Who is what? (Format: "Ann is a knight/knave, and Bob is a knight/knave") True and/or false.'
+    shown = worker("logic").prompt(Query(text=question)).messages[-1].content
+    assert "Ann is a [knight or knave], and Bob is a [knight or knave]" in shown
+    assert "and/or" in shown
+
+
+def test_a_box_that_was_cut_off_is_no_answer(sandbox: Sandbox) -> None:
+    assert (
+        worker("math").conclude(Query(text="What is 2 + 2?"), "So the answer is \\boxed", sandbox).answer != "\\boxed"
+    )
