@@ -428,8 +428,8 @@ def tables(results: Results, families: Sequence[str]) -> str:
     methods = [name for name in METHODS if name == COUNTED or any(one.method == name for one in results.all)]
     done = [family for family in families if results.of("search", family)]
     checked = {family for family in done if mean([verified(one) for one in results.of("search", family)]) >= 0.5}
-    lines = ["| Contender | Accuracy (95%) | Search minus it (95%, paired) | Tokens a task | Prompt tokens |",
-             "|---|---|---|---|---|"]  # fmt: skip
+    lines = ["| Contender | Tasks | Accuracy (95%) | Search minus it (95%, paired) | Tokens a task | "
+             "Search's tokens over its (paired) | Prompt tokens |", "|---|---|---|---|---|---|---|"]  # fmt: skip
     for title, chosen in (
         ("", done),
         ("unchecked families: ", [family for family in done if family not in checked]),
@@ -439,14 +439,19 @@ def tables(results: Results, families: Sequence[str]) -> str:
             if not mine:
                 continue
             low, high = stratified([one.right for one in mine], [one.family for one in mine])
-            ours = {(one.family, one.index): one.right for family in chosen for one in results.of("search", family)}
+            found = [one for family in chosen for one in results.of("search", family)]
+            ours = {(one.family, one.index): one.right for one in found}
+            searched = {(one.family, one.index): one.tokens for one in found}
             gaps = [ours[one.family, one.index] - one.right for one in mine]
+            spent = sum(searched[one.family, one.index] for one in mine) / max(1.0, sum(one.tokens for one in mine))
             less, more = stratified(gaps, [one.family for one in mine])
             lines.append(
-                f"| {title}{name} | {mean([one.right for one in mine]):.1%} ({low:.1%}–{high:.1%}) | "
+                f"| {title}{name} | {len(mine)} | {mean([one.right for one in mine]):.1%} ({low:.1%}–{high:.1%}) | "
                 f"{100 * mean(gaps):+.1f} ({100 * less:+.1f} to {100 * more:+.1f}) | "
-                f"{mean([one.tokens for one in mine]):.0f} | {mean([one.prompt_tokens for one in mine]):.0f} |"
+                f"{mean([one.tokens for one in mine]):.0f} | {spent:.2f} | "
+                f"{mean([one.prompt_tokens for one in mine]):.0f} |"
             )
+    lines += ["", *calibration_lines([one for family in done for one in results.of("search", family)])]
     lines += ["", "| Family | " + " | ".join(methods) + " | search − self-consistency | search − worker vote |",
               "|---" * (len(methods) + 3) + "|"]  # fmt: skip
     for family in done:
@@ -467,6 +472,25 @@ def tables(results: Results, families: Sequence[str]) -> str:
     lines += ["", "† N ran into its bound before it reached the search's tokens.", ""]
     lines += ["\\* most answers were decided by a check against the question's own constraints."]
     return "\n".join(lines)
+
+
+BINS = 5
+
+
+def calibration_lines(searched: Sequence[Outcome]) -> list[str]:
+    """P(correct) as stated beside what was right, in bins of equal size; the mean gap is the calibration error."""
+    told = sorted(
+        ((one.detail["confidence"], one.right) for one in searched if "confidence" in one.detail),
+        key=lambda pair: pair[0],
+    )
+    if len(told) < BINS:
+        return []
+    bins = [told[len(told) * at // BINS : len(told) * (at + 1) // BINS] for at in range(BINS)]
+    rows = [(mean([stated for stated, _ in one]), mean([right for _, right in one]), len(one)) for one in bins]
+    error = sum(abs(stated - right) * size for stated, right, size in rows) / len(told)
+    table = [f"| {stated:.2f} | {right:.2f} | {size} |" for stated, right, size in rows]
+    return [f"Calibration error {error:.3f} ({len(told)} answers, {BINS} bins of equal size).", "",
+            "| P(correct) stated | right | answers |", "|---|---|---|", *table]  # fmt: skip
 
 
 def verified(outcome: Outcome) -> float:

@@ -80,6 +80,9 @@ class Settings(BaseModel):
     max_reflections: int = Field(
         default=1, ge=0, le=8, description="times a failed answer goes back to the search with what failed"
     )
+    judge: Literal["auto", "on", "off"] = Field(
+        default="auto", description="a rubric judge's vote on analyses; auto: for models above 1.5 billion parameters"
+    )
     early_stop: bool = Field(
         default=True, description="end a search once its evidence is clear; off: spend the whole budget"
     )

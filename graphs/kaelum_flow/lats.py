@@ -13,6 +13,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import StreamWriter
 
 from kaelum_flow.expand import expand_wave, wave_event
+from kaelum_flow.judging import with_judgement
 from kaelum_flow.plans import choices_for, in_arms
 from kaelum_flow.rollouts import judge, proposer, simulation_json
 from kaelum_flow.services import Services
@@ -66,7 +67,7 @@ def build_lats(services: Services) -> StateGraph[Any, Any, Any, Any]:
     def expand(state: KaelumState, config: RunnableConfig, writer: StreamWriter) -> Json:
         return expand_wave(services, state, cancel=cancel_token(config), writer=writer)
 
-    def evaluate(state: KaelumState) -> Json:
+    def evaluate(state: KaelumState, config: RunnableConfig) -> Json:
         query, tree, wave = current_query(state), read_tree(state), state.get("waves", 0) + 1
         judging = [
             services.pool.submit(
@@ -80,7 +81,10 @@ def build_lats(services: Services) -> StateGraph[Any, Any, Any, Any]:
             )
             for index, item in enumerate(state.get("wave") or [])
         ]
-        return {"wave": ROLLOUTS.dump_python([judged.result() for judged in judging], mode="json")}
+        rollouts, spent = with_judgement(
+            services, state, [judged.result() for judged in judging], cancel=cancel_token(config)
+        )
+        return {"wave": ROLLOUTS.dump_python(rollouts, mode="json"), **spent}
 
     def backpropagate(state: KaelumState, config: RunnableConfig, writer: StreamWriter) -> Json:
         settings, tree = services.settings_for(current_options(state)), read_tree(state)

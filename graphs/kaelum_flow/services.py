@@ -42,7 +42,7 @@ def unheard(notice: str) -> None:
 
 PER_QUERY = frozenset(
     {
-        "answers", "cache", "deadline", "depth", "early_stop", "effort", "max_reflections", "max_tokens",
+        "answers", "cache", "deadline", "depth", "early_stop", "effort", "judge", "max_reflections", "max_tokens",
         "min_confidence", "prm_threshold", "routing", "seed", "sims", "temperature", "token_budget", "top_p",
         "wave_size", "worker",
     }

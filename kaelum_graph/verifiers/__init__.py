@@ -33,7 +33,7 @@ QUERY_CHECKS = (
 
 _BUILT_IN = (
     "agreement", "arithmetic", "bases", "calculus", "constraints", "counting", "durations", "equations", "expressions",
-    "liars", "logic", "orderings", "programs", "puzzles", "sources", "syllogisms",
+    "liars", "logic", "orderings", "programs", "puzzles", "sources", "structure", "syllogisms",
 )  # fmt: skip
 _ENTRY_POINTS = "kaelum.verifiers"
 _registry: dict[str, Verifier] = {}

@@ -27,8 +27,9 @@ class Analysis(InstructedWorker):
         "Should a small company let its staff work from home? Weigh the arguments.",
         "Summarise the main point of this text and assess its argument.",
     )
-    verifiers: ClassVar[tuple[str, ...]] = ("constraints",)
+    verifiers: ClassVar[tuple[str, ...]] = ("structure", "constraints")
     prose: ClassVar[bool] = True
+    judged: ClassVar[bool] = True
 
     instructions: ClassVar[str] = (
         "You are an analyst. Break the question down into its main points, treat each in a sentence or two with the "

@@ -53,6 +53,8 @@ class Worker(ABC):
     """Names in the verifier registry, in the order in which they are run."""
     prose: ClassVar[bool] = False
     """True when the answer is the whole text (a draft, an analysis), not a value in it."""
+    judged: ClassVar[bool] = False
+    """True when the rubric's judge, where it is on, is asked about its drafts."""
     uses_sources: ClassVar[bool] = False
     """True when its prompt shows `Query.sources`: a retriever is asked only for such a worker."""
 

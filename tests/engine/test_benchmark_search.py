@@ -8,7 +8,18 @@ from pathlib import Path
 import pytest
 
 from benchmarks.recorded import RecordedModel
-from benchmarks.search import Outcome, Results, baseline_answer, likeliest, samples_for, stratified, tables, vote
+from benchmarks.search import (
+    Outcome,
+    Rescored,
+    Results,
+    baseline_answer,
+    calibration_lines,
+    likeliest,
+    samples_for,
+    stratified,
+    tables,
+    vote,
+)
 from benchmarks.tasks import Task
 from kaelum_graph.models.base import GenerationRequest, PolicyModel, Sample, Sampling
 from kaelum_graph.types import Message
@@ -112,3 +123,28 @@ class TestTables:
         low, high = stratified([1.0, 0.0] * 10, ["a"] * 20)
         assert low < 0.4
         assert high > 0.6
+
+
+def test_random_scores_tell_nothing_and_withheld_ones_are_gone() -> None:
+    model = ScriptedModel(lambda request, k: f"text {k % 40}")
+    asked = request(40)
+    own = model.generate([asked])[0].samples
+    random_ = Rescored(model, noise=True).generate([asked])[0].samples
+    none = Rescored(model, noise=False).generate([asked])[0].samples
+    assert [one.text for one in random_] == [one.text for one in none]
+    assert all(one.token_logprobs is None for one in none)
+    assert own[0].token_logprobs is not None
+    assert len({one.token_logprobs for one in random_}) == 40
+    assert Rescored(model, noise=True).generate([asked])[0].samples == random_
+
+
+def test_the_calibration_error_is_the_mean_gap_over_bins() -> None:
+    def told(confidence: float, right: float) -> Outcome:
+        detail = {"confidence": confidence}
+        return Outcome(method="search", family="sums", index=0, right=right, tokens=1, detail=detail)
+
+    honest = [told(0.5, float(index % 2)) for index in range(20)]
+    assert calibration_lines(honest)[0].startswith("Calibration error 0.000 (20 answers")
+    boasting = [told(0.9, 0.4) for _ in range(20)]
+    assert calibration_lines(boasting)[0].startswith("Calibration error 0.500")
+    assert calibration_lines(boasting[:3]) == []

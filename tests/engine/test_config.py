@@ -105,6 +105,7 @@ BAD_TEXT = {
     "structures": "2",
     "cache_similarity": "1.01",
     "max_reflections": "9",
+    "judge": "sometimes",
     "early_stop": "perhaps",
     "wave_size": "129",
     "seed": "0x1",
