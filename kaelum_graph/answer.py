@@ -8,17 +8,20 @@ from typing import Literal, TypeAlias
 from pydantic import TypeAdapter
 
 from kaelum_graph.evidence import Evidence
-from kaelum_graph.types import EpisodeId, Json, RolloutId, WorkerName
+from kaelum_graph.types import EpisodeId, Json, RolloutId, ToolCall, WorkerName
 
 Status = Literal["verified", "unverified", "unsure"]
 CacheState = Literal["hit", "miss", "off"]
 StopReason = Literal["verified", "margin", "budget", "tokens", "deadline", "cancelled", "cache"]
-Stage = Literal["cache", "route", "sources", "wave", "verify", "reflect"]
+Stage = Literal["call", "cache", "route", "sources", "wave", "verify", "reflect", "shape"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What an answer took. A cache hit costs no rollouts and no tokens."""
+    """What an answer took. A cache hit costs no rollouts and no tokens, but for the choice whether to call tools.
+
+    `rollouts` and `waves` count the turns sampled for that choice too.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -71,10 +74,14 @@ class Answer:
 
     `text` is what to show; `answer` the final value in it (None for prose and when nothing could be read out).
     `status` is "verified" when anchored evidence passed, "unverified" when only agreement speaks for it, "unsure" when
-    nothing does. `confidence` is P(correct) as far as the evidence goes. `id` is the handle for feedback; `recorded` is
-    False, with the reason among the `notices`, when the episode could not be written and feedback will find nothing.
+    nothing does. `confidence` is P(correct) as far as the evidence goes. `id` is the handle for feedback: that of the
+    episode that found the answer, also where the cache serves it. `recorded` is False, with the reason among the
+    `notices`, when the episode could not be written and feedback will find nothing.
     `choices` are the best distinct answers, this one first, where more than one was asked for (`answers=n`); at most n.
     `sources` are what a retriever found for the query, in the order in which the model saw them as [1], [2], ….
+    `calls` are the tool calls that this turn makes, in place of an answer: the caller makes them and asks again with
+    what came of them. Their arguments fit the tools' schemas; `text` is what was said beside them, mostly nothing.
+    `state_version` names the learned state that was in force when the query was asked.
     """
 
     id: EpisodeId
@@ -93,9 +100,11 @@ class Answer:
     choices: tuple[Choice, ...] = ()
     cost: Cost = field(default_factory=Cost)
     sources: tuple[Source, ...] = ()
+    calls: tuple[ToolCall, ...] = ()
     trace: Json | None = None
     recorded: bool = True
     notices: tuple[str, ...] = ()
+    state_version: str = ""
 
     def to_json(self) -> Json:
         """A plain dictionary for `json.dumps` and `from_json`."""
@@ -114,9 +123,11 @@ _ANSWER = TypeAdapter(Answer)
 class Progress:
     """What the graph is doing now.
 
-    `data` by stage. cache: state, similarity. route: worker, probabilities, rollouts, depth. sources:
-    state (asked or found), passages. wave: wave, rollouts (done
-    so far), budget, leader, share, tokens. verify: status, confidence, reason. reflect: reason.
+    `data` by stage; `id` is the id of the answer, known from the first stage that has it.
+    call: id, wave, candidates (so far), budget, leader, share, tokens. cache: id, state, similarity.
+    route: worker, probabilities, rollouts, depth. sources: state (asked or found), passages.
+    wave: wave, rollouts (done so far), budget, leader, share, tokens. verify: status, confidence, reason.
+    reflect: reason. shape: answers (that were to be put in form), samples, valid, share, tokens.
     """
 
     stage: Stage

@@ -51,6 +51,13 @@ class Encoder:
         means = np.stack([row.mean(axis=0) for row in rows])
         return means / np.linalg.norm(means, axis=1, keepdims=True).clip(min=1e-12)
 
+    def tokens_read(self, texts: Sequence[str]) -> list[tuple[int, bool]]:
+        """For each text how many of its tokens `encode` reads, and whether those are all of them."""
+        with self._lock:
+            model = self._model()
+            parts = [self._parts(model, text) for text in texts]
+            return [(sum(len(_offsets(model, part)) for part in pair), len(pair) == 1) for pair in parts]
+
     def features(self, text: str) -> Array:
         """`[398]`: the embedding, then the 14 text features."""
         return np.concatenate([self.encode([text])[0], text_features(text)])

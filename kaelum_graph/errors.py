@@ -18,6 +18,10 @@ class UsageError(KaelumError):
     exit_code = 2
 
 
+class UnknownEpisode(UsageError):
+    """No stored episode has this id or query."""
+
+
 class ConfigError(UsageError):
     """A setting has a value it must not have; names key, value, origin and expectation."""
 

@@ -114,7 +114,7 @@ class Router:
     def _policy(self, features: Array) -> tuple[dict[WorkerName, float], int, int]:
         """Worker probabilities, most probable first, and the budget and depth that the heads would choose."""
         with torch.inference_mode():
-            logits, budgets, depths = self.network(torch.from_numpy(features))
+            logits, budgets, depths = self.network(torch.from_numpy(features.copy()))
             values: list[float] = torch.softmax(logits + torch.from_numpy(self.prior(features)), dim=-1).tolist()
         found = dict(zip(self.workers, values, strict=True))
         ranked = {name: found[name] for name in sorted(found, key=lambda name: -found[name])}

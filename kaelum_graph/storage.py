@@ -1,24 +1,28 @@
 """Durable records in SQLite: episodes, feedback and cached answers.
 
 Whatever a method here acknowledges by returning is on disk: WAL journal with full synchronisation.
+
+Episodes, feedback and cached answers belong to a tenant: an opaque string, "" for the local user. What belongs to
+another tenant is as if it were not there. Where a method takes None for a tenant, that is an operator's view of all.
+Measurements hold no text and are shared.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-import threading
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from kaelum_graph.cache_table import CacheEntry, CacheTable, evict
+from kaelum_graph.errors import StorageError, UnknownEpisode, UsageError
+from kaelum_graph.feedback import Feedback
+from kaelum_graph.feedback_table import FeedbackTable, erase_ratings
+from kaelum_graph.sqlite_file import SqliteFile, of_tenant
+from kaelum_graph.storage_schema import prepare
+from kaelum_graph.types import EpisodeId, Json
 
-from kaelum_graph.errors import StorageError, UsageError
-from kaelum_graph.types import Array, EpisodeId, Json
+__all__ = ["STORE_FILE", "CacheEntry", "Feedback", "Storage"]
 
 STORE_FILE = "kaelum.sqlite"
 """The store's name in the data folder."""
@@ -26,262 +30,133 @@ STORE_FILE = "kaelum.sqlite"
 SHORTEST_PREFIX = 4
 """Characters of an id from which on its beginning is enough to name it."""
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS episodes (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    created_at REAL NOT NULL,
-    query TEXT NOT NULL,
-    record TEXT NOT NULL
-);
-CREATE INDEX IF NOT EXISTS episodes_by_query ON episodes (query);
-CREATE TABLE IF NOT EXISTS feedback (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    episode_id TEXT NOT NULL REFERENCES episodes (id),
-    created_at REAL NOT NULL,
-    score REAL,
-    correction TEXT,
-    worker TEXT,
-    comment TEXT
-);
-CREATE TABLE IF NOT EXISTS measurements (
-    episode_id TEXT PRIMARY KEY,
-    data TEXT NOT NULL
-);
-CREATE TABLE IF NOT EXISTS cache_entries (
-    episode_id TEXT PRIMARY KEY,
-    scope TEXT NOT NULL,
-    query TEXT NOT NULL,
-    answer TEXT NOT NULL,
-    embedding BLOB NOT NULL
-);
-CREATE TABLE IF NOT EXISTS cache_changes (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-    episode_id TEXT NOT NULL
-);
-"""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheEntry:
-    """An answer that may be served again. `scope` separates answers that must never be mixed (model, conversation)."""
-
-    episode_id: EpisodeId
-    scope: str
-    query: str
-    answer: Json
-    embedding: Array  # [384] unit norm
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Feedback:
-    """What a person said of an episode. `score` in [0, 1]; `correction` is a gold answer; `worker` a better route."""
-
-    id: str
-    episode_id: EpisodeId
-    score: float | None = None
-    correction: str | None = None
-    worker: str | None = None
-    comment: str | None = None
-
-
-class Storage:
+class Storage(FeedbackTable, CacheTable):
     """One SQLite file, shared by the threads of a process and, through WAL, by several processes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = threading.Lock()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(path, check_same_thread=False, timeout=30.0, isolation_level=None)
-            self._connection.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + SCHEMA)
-        except (OSError, sqlite3.Error) as error:
-            raise StorageError(f"{path}: cannot open the episode store: {error}") from error
+        super().__init__(SqliteFile(path, what="the episode store", prepare=prepare))
 
-    @contextmanager
-    def _transaction(self) -> Generator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                self._connection.execute("BEGIN IMMEDIATE")
-                try:
-                    yield self._connection
-                except BaseException:
-                    self._connection.execute("ROLLBACK")
-                    raise
-                self._connection.execute("COMMIT")
-            except sqlite3.Error as error:
-                raise StorageError(f"{self.path}: cannot write: {error}") from error
+    def append_episode(self, episode_id: EpisodeId, query: str, record: Json, *, tenant: str = "") -> None:
+        """Keep an episode. Appending the same id again changes nothing, so that a retried node is harmless.
 
-    def append_episode(self, episode_id: EpisodeId, query: str, record: Json) -> None:
-        """Keep an episode. Appending the same id again changes nothing, so that a retried node is harmless."""
-        with self._transaction() as connection:
+        Raises `StorageError` too where another tenant has an episode of that id.
+        """
+        written = json.dumps(record, ensure_ascii=False)
+
+        def append(connection: sqlite3.Connection) -> None:
             connection.execute(
-                "INSERT OR IGNORE INTO episodes (id, created_at, query, record) VALUES (?, ?, ?, ?)",
-                (episode_id, time.time(), query, json.dumps(record, ensure_ascii=False)),
+                "INSERT OR IGNORE INTO episodes (id, created_at, query, record, tenant) VALUES (?, ?, ?, ?, ?)",
+                (episode_id, time.time(), query, written, tenant),
             )
+            if connection.execute("SELECT tenant FROM episodes WHERE id = ?", (episode_id,)).fetchone()[0] != tenant:
+                raise StorageError(f"{self.path}: episode '{episode_id}' is kept already.")
 
-    def episode(self, episode_id: str) -> Json | None:
+        self._file.write(append)
+
+    def episode(self, episode_id: str, *, tenant: str | None = "") -> Json | None:
         """The record of an episode, or None."""
-        return self._record("SELECT record FROM episodes WHERE id = ?", episode_id)
+        condition, arguments = of_tenant(tenant)
+        rows = self._file.rows(f"SELECT record FROM episodes WHERE id = ?{condition}", (episode_id, *arguments))
+        return json.loads(rows[0][0]) if rows else None
 
-    def latest_episode_id(self, query: str) -> EpisodeId | None:
+    def has_episode(self, episode_id: str, *, tenant: str | None = "") -> bool:
+        """Whether there is an episode of that id, without reading its record."""
+        condition, arguments = of_tenant(tenant)
+        return bool(self._file.rows(f"SELECT 1 FROM episodes WHERE id = ?{condition}", (episode_id, *arguments)))
+
+    def episode_time(self, episode_id: str, *, tenant: str | None = "") -> float | None:
+        """When an episode was kept, in seconds since 1970, or None."""
+        condition, arguments = of_tenant(tenant)
+        rows = self._file.rows(f"SELECT created_at FROM episodes WHERE id = ?{condition}", (episode_id, *arguments))
+        return rows[0][0] if rows else None
+
+    def latest_episode_id(self, query: str, *, tenant: str = "") -> EpisodeId | None:
         """The newest episode that asked exactly `query`, or None."""
-        with self._lock:
-            row = self._connection.execute(
-                "SELECT id FROM episodes WHERE query = ? ORDER BY sequence DESC LIMIT 1", (query,)
-            ).fetchone()
-        return EpisodeId(row[0]) if row else None
+        rows = self._file.rows(
+            "SELECT id FROM episodes WHERE tenant = ? AND query = ? ORDER BY sequence DESC LIMIT 1", (tenant, query)
+        )
+        return EpisodeId(rows[0][0]) if rows else None
 
-    def find_episode_id(self, name: str | None) -> EpisodeId:
+    def find_episode_id(self, name: str | None, *, tenant: str | None = "") -> EpisodeId:
         """The episode that `name` means: an id, or the beginning of just one from 4 characters on; None: the newest.
 
-        Raises `UsageError` when there is none, or more than one.
+        Raises `UnknownEpisode` when there is none, `UsageError` when there is more than one.
         """
+        condition, arguments = of_tenant(tenant)
         if name is None:
-            rows = self._rows("SELECT id FROM episodes ORDER BY sequence DESC LIMIT 1")
+            rows = self._file.rows(
+                f"SELECT id FROM episodes WHERE true{condition} ORDER BY sequence DESC LIMIT 1", arguments
+            )
             if not rows:
-                raise UsageError("no episode is kept yet: ask something first.")
+                raise UnknownEpisode("no episode is kept yet: ask something first.")
             return EpisodeId(rows[0][0])
         name = name.encode(errors="replace").decode()  # an argument that is no UTF-8 names nothing, and breaks nothing
-        if rows := self._rows("SELECT id FROM episodes WHERE id = ?", name):
-            return EpisodeId(rows[0][0])
+        if self.has_episode(name, tenant=tenant):
+            return EpisodeId(name)
         if len(name) < SHORTEST_PREFIX:
             raise UsageError(f"episode '{name}': expected an id, or at least {SHORTEST_PREFIX} characters of one.")
         # The ids that begin with `name` are an interval, which the index finds; LIKE would read "%" and "_" in it.
-        rows = self._rows(
-            "SELECT id FROM episodes WHERE id > ? AND id < ? ORDER BY id LIMIT 4", name, name + "\U0010ffff"
+        rows = self._file.rows(
+            f"SELECT id FROM episodes WHERE id > ? AND id < ?{condition} ORDER BY id LIMIT 4",
+            (name, name + "\U0010ffff", *arguments),
         )
         if not rows:
-            raise UsageError(f"episode '{name}': no such episode.")
+            raise UnknownEpisode(f"episode '{name}': no such episode.")
         if len(rows) > 1:
             found = ", ".join(row[0] for row in rows[:3]) + (", …" if len(rows) > 3 else "")
             raise UsageError(f"episode '{name}': more than one begins like that: {found}.")
         return EpisodeId(rows[0][0])
 
-    def counts(self) -> dict[str, float]:
-        """How many episodes, ratings and cached answers are kept."""
-        with self._lock:
-            return {
-                table: self._connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-                for table in ("episodes", "feedback", "cache_entries")
-            }
+    def delete_episode(self, episode_id: str, *, tenant: str = "") -> bool:
+        """Forget an episode with its feedback and its cached answer, all or nothing; False when there was none.
 
-    def add_feedback(self, feedback: Feedback) -> bool:
-        """Keep a rating; False when its id is already there (a retry). Raises `UsageError` for an unknown episode."""
-        if self.episode(feedback.episode_id) is None:
-            raise UsageError(f"feedback for '{feedback.episode_id}': no such episode.")
-        with self._transaction() as connection:
-            cursor = connection.execute(
-                "INSERT OR IGNORE INTO feedback (id, episode_id, created_at, score, correction, worker, comment) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    feedback.id,
-                    feedback.episode_id,
-                    time.time(),
-                    feedback.score,
-                    feedback.correction,
-                    feedback.worker,
-                    feedback.comment,
-                ),
-            )
-            return cursor.rowcount == 1
+        The log of feedback tells that the ratings went, and keeps nothing of their corrections. What the episode has
+        measured stays: it is numbers about the search. So does an episode that went on from this one.
+        """
 
-    def feedback_for(self, episode_id: EpisodeId) -> list[Feedback]:
-        """Every rating of an episode, oldest first."""
-        with self._lock:
-            rows = self._connection.execute(
-                "SELECT id, episode_id, score, correction, worker, comment FROM feedback "
-                "WHERE episode_id = ? ORDER BY sequence",
-                (episode_id,),
-            ).fetchall()
-        return [
-            Feedback(id=row[0], episode_id=row[1], score=row[2], correction=row[3], worker=row[4], comment=row[5])
-            for row in rows
-        ]
+        def delete(connection: sqlite3.Connection) -> bool:
+            found = "SELECT 1 FROM episodes WHERE id = ? AND tenant = ?"
+            if connection.execute(found, (episode_id, tenant)).fetchone() is None:
+                return False
+            erase_ratings(connection, episode_id)
+            evict(connection, episode_id)
+            connection.execute("DELETE FROM episodes WHERE id = ?", (episode_id,))
+            return True
+
+        return self._file.write(delete)
+
+    def counts(self, *, tenant: str | None = None) -> dict[str, float]:
+        """How many episodes, ratings, cached answers and, of all tenants together, measurements are kept."""
+        condition, arguments = of_tenant(tenant)
+        tables = ("episodes", "feedback", "cache_entries")
+        counts = {
+            table: self._file.rows(f"SELECT count(*) FROM {table} WHERE true{condition}", arguments)[0][0]
+            for table in tables
+        }
+        return {**counts, "measurements": self._file.rows("SELECT count(*) FROM measurements")[0][0]}
 
     def add_measurements(self, episode_id: EpisodeId, data: Json) -> bool:
         """Keep what an episode's anchored checks measured; False when that is kept already (a retried node)."""
-        with self._transaction() as connection:
-            cursor = connection.execute(
-                "INSERT OR IGNORE INTO measurements (episode_id, data) VALUES (?, ?)", (episode_id, json.dumps(data))
-            )
-            return cursor.rowcount == 1
+        values = (episode_id, json.dumps(data))
+
+        def add(connection: sqlite3.Connection) -> bool:
+            added = connection.execute("INSERT OR IGNORE INTO measurements (episode_id, data) VALUES (?, ?)", values)
+            return added.rowcount == 1
+
+        return self._file.write(add)
 
     def measurements(self, *, newest: int = 2000) -> list[Json]:
         """The `newest` measurements, oldest first."""
-        with self._lock:
-            rows = self._connection.execute(
-                "SELECT data FROM measurements ORDER BY rowid DESC LIMIT ?", (newest,)
-            ).fetchall()
+        rows = self._file.rows("SELECT data FROM measurements ORDER BY rowid DESC LIMIT ?", (newest,))
         return [json.loads(row[0]) for row in reversed(rows)]
 
-    def put_cache_entry(self, entry: CacheEntry) -> None:
-        """Keep an answer for serving again; replaces an entry of the same episode."""
-        with self._transaction() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO cache_entries (episode_id, scope, query, answer, embedding) "
-                "VALUES (?, ?, ?, ?, ?)",
-                (
-                    entry.episode_id,
-                    entry.scope,
-                    entry.query,
-                    json.dumps(entry.answer, ensure_ascii=False),
-                    entry.embedding.astype("<f4").tobytes(),
-                ),
-            )
-            connection.execute("INSERT INTO cache_changes (episode_id) VALUES (?)", (entry.episode_id,))
-
-    def cache_entries(self) -> list[CacheEntry]:
-        """Every cached answer, oldest first."""
-        with self._lock:
-            rows = self._connection.execute(
-                "SELECT episode_id, scope, query, answer, embedding FROM cache_entries ORDER BY rowid"
-            ).fetchall()
-        return [_cache_entry(row) for row in rows]
-
-    def delete_cache_entry(self, episode_id: str) -> bool:
-        """Forget a cached answer; False when there was none."""
-        with self._transaction() as connection:
-            gone = connection.execute("DELETE FROM cache_entries WHERE episode_id = ?", (episode_id,)).rowcount == 1
-            if gone:
-                connection.execute("INSERT INTO cache_changes (episode_id) VALUES (?)", (episode_id,))
-            return gone
-
-    def cache_version(self) -> int:
-        """A number that grows with every cached answer kept or forgotten, by any process. Costs microseconds."""
-        with self._lock:
-            return self._connection.execute("SELECT coalesce(max(sequence), 0) FROM cache_changes").fetchone()[0]
-
-    def cache_changes(self, *, after: int) -> dict[EpisodeId, CacheEntry | None]:
-        """The cached answers that changed since version `after`, as they are now; None for a forgotten one."""
-        with self._lock:
-            rows = self._connection.execute(
-                "SELECT c.episode_id, scope, query, answer, embedding FROM cache_changes AS c "
-                "LEFT JOIN cache_entries AS e ON e.episode_id = c.episode_id WHERE c.sequence > ? ORDER BY c.sequence",
-                (after,),
-            ).fetchall()
-        return {EpisodeId(row[0]): None if row[1] is None else _cache_entry(row) for row in rows}
-
-    def _record(self, statement: str, *arguments: str) -> Json | None:
-        rows = self._rows(statement, *arguments)
-        return json.loads(rows[0][0]) if rows else None
-
-    def _rows(self, statement: str, *arguments: str) -> list[tuple[Any, ...]]:
-        with self._lock:
-            return self._connection.execute(statement, arguments).fetchall()
+    def measurements_version(self) -> str:
+        """Names the measurements kept so far: another one with each that comes. Costs microseconds."""
+        rows = self._file.rows("SELECT rowid, episode_id FROM measurements ORDER BY rowid DESC LIMIT 1")
+        return "/".join(map(str, rows[0])) if rows else ""
 
     def close(self) -> None:
         """Close the file. Idempotent."""
-        with self._lock:
-            self._connection.close()
-
-
-def _cache_entry(row: tuple[Any, ...]) -> CacheEntry:
-    return CacheEntry(
-        episode_id=row[0],
-        scope=row[1],
-        query=row[2],
-        answer=json.loads(row[3]),
-        embedding=np.frombuffer(row[4], dtype="<f4").astype(np.float32),
-    )
+        self._file.close()

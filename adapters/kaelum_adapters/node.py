@@ -11,9 +11,10 @@ from langchain_core.runnables import Runnable, RunnableLambda
 from langgraph.config import get_stream_writer
 
 from kaelum_flow.facade import Kaelum
-from kaelum_flow.state import read_request
+from kaelum_flow.nodes import message_call
+from kaelum_flow.state import read_message, read_request
 from kaelum_graph.answer import Answer, Event, Progress
-from kaelum_graph.types import Json, Message
+from kaelum_graph.types import Json
 
 PROGRESS_KEY = "kaelum"
 
@@ -23,25 +24,26 @@ def kaelum_node(kaelum: Kaelum | None = None, **options: Any) -> Runnable[Mappin
 
     It answers the last user turn in its conversation and returns `{"messages": [AIMessage]}`, with the answer's id,
     status and confidence in `response_metadata["kaelum"]`. Progress reaches the host's custom stream as
-    `{"kaelum": {"stage": …}}`, whether or not the host streams subgraphs. `options` are per-query settings.
+    `{"kaelum": {"stage": …}}`, whether or not the host streams subgraphs. `options` are those of `Kaelum.ask`:
+    per-query settings, `tools`, a `shape`.
     """
     served = kaelum or Kaelum()
 
     def answer(state: Mapping[str, Any]) -> Json:
-        text, history = conversation(state["messages"])
-        return reply([forward(event) for event in served.stream(text, history=history, **options)])
+        text, turns = conversation(state["messages"])
+        return reply([forward(event) for event in served.stream(text, **turns, **options)])
 
     async def aanswer(state: Mapping[str, Any]) -> Json:
-        text, history = conversation(state["messages"])
-        return reply([forward(event) async for event in served.astream(text, history=history, **options)])
+        text, turns = conversation(state["messages"])
+        return reply([forward(event) async for event in served.astream(text, **turns, **options)])
 
     return RunnableLambda(answer, aanswer, name="kaelum")
 
 
-def conversation(messages: list[AnyMessage]) -> tuple[str, tuple[Message, ...]]:
-    """The last user turn and the turns before it. Raises `UsageError` when there is no user turn."""
+def conversation(messages: list[AnyMessage]) -> tuple[str, dict[str, Any]]:
+    """The last user turn, and the turns before and after it by name. Raises `UsageError` when there is no user turn."""
     request = read_request({"messages": messages})
-    return request["text"], tuple(Message(turn["role"], turn["content"]) for turn in request["history"])
+    return request["text"], {key: tuple(map(read_message, request[key])) for key in ("history", "since")}
 
 
 def forward(event: Event) -> Event:
@@ -56,4 +58,10 @@ def reply(events: list[Event]) -> Json:
     """The state update that ends a run."""
     answer = next(event for event in reversed(events) if isinstance(event, Answer))
     about = {"id": answer.id, "status": answer.status, "confidence": answer.confidence, "answer": answer.answer}
-    return {"messages": [AIMessage(content=answer.text, id=answer.id, response_metadata={"kaelum": about})]}
+    message = AIMessage(
+        content=answer.text,
+        id=answer.id,
+        tool_calls=[message_call(call) for call in answer.calls],
+        response_metadata={"kaelum": about},
+    )
+    return {"messages": [message]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import threading
 from collections.abc import AsyncGenerator, Sequence
@@ -11,10 +12,20 @@ from contextlib import aclosing
 from typing import Any, cast
 
 from langchain_core.language_models import BaseChatModel, BaseLanguageModel
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
+from langchain_core.messages import (
+    ToolCall as LangChainToolCall,
+)
 
 from kaelum_flow.chat_model_errors import described, read_chat_model_failure
-from kaelum_flow.chat_model_settings import BoundModel, ChatModelSettings
+from kaelum_flow.chat_model_settings import PROMISED, BoundModel, ChatModelSettings
 from kaelum_flow.thread_stream import call_within, iterate_in_thread
 from kaelum_graph.errors import ModelError, UpstreamError
 from kaelum_graph.models.background_loop import BackgroundLoop
@@ -29,12 +40,14 @@ from kaelum_graph.models.base import (
     Sampling,
 )
 from kaelum_graph.models.continuation import PROBE_MAX_TOKENS, PROBE_MESSAGES, probe_continues, with_draft
+from kaelum_graph.models.hermes import arguments_of
 from kaelum_graph.models.openai_wire import read_token_logprobs, text_of
 from kaelum_graph.models.remote_call import Call, Outcome, conclude, run_call
+from kaelum_graph.models.remote_calls import CallPiece
 from kaelum_graph.models.remote_sample import estimate_prompt_tokens, plausible_prompt_tokens
 from kaelum_graph.models.request_check import check_request
 from kaelum_graph.models.upstream_errors import Failure, RefusedRequest
-from kaelum_graph.types import Json, Message
+from kaelum_graph.types import Json, Message, ToolCall
 
 COUNTING_SECONDS = 2.0
 LENGTH_REASONS = frozenset({"length", "max_tokens", "max_output_tokens", "model_length"})
@@ -87,6 +100,7 @@ class ChatModelPolicy(PolicyModel):
             logprobs=self._shows_logprobs and self._settings.accepts("logprobs"),
             continuation=bool(self._continues),
             seed=self._settings.has_field("seed"),
+            tools=type(self._chat_model).bind_tools is not BaseChatModel.bind_tools,
         )
 
     def generate(
@@ -122,7 +136,7 @@ class ChatModelPolicy(PolicyModel):
             self._counts = False
             log.info("%s cannot count tokens here (%s); they are estimated", self.name, type(error).__name__)
             return estimate_prompt_tokens(messages)
-        return plausible_prompt_tokens(count, messages)
+        return plausible_prompt_tokens(count, estimate_prompt_tokens(messages))
 
     def close(self) -> None:
         with self._closing:
@@ -166,7 +180,7 @@ class ChatModelPolicy(PolicyModel):
                 if call.lost is not None and not call.reached:
                     outcome.fail(call.lost, [index], lost=True)
                     return
-                bound = self._settings.bind(request.sampling, index)
+                bound = self._settings.bind(request, index)
                 was_async = self._async_only
                 try:
                     await self._read(outcome, index, turns, bound, call)
@@ -180,7 +194,7 @@ class ChatModelPolicy(PolicyModel):
                 outcome.restart([index], draft=draft)
                 if sync_missing and _has_async_methods(self._chat_model):
                     self._async_only = True
-                elif failure.refused in bound.sent:
+                elif failure.refused in bound.sent and failure.refused not in PROMISED:
                     log.info("%s refuses %s; going on without", self.name, failure.refused)
                     self._settings.refuse(failure.refused)
                 else:
@@ -203,7 +217,12 @@ class ChatModelPolicy(PolicyModel):
                     entries = cast("Json", logprobs).get("content") if isinstance(logprobs, dict) else logprobs
                     tokens = read_token_logprobs(entries)
                     self._shows_logprobs = self._shows_logprobs or bool(tokens)
-                    fresh = sample.feed(text_of(chunk.content), reasoning=_reasoning_of(chunk), tokens=tokens)
+                    fresh = sample.feed(
+                        text_of(chunk.content),
+                        reasoning=_reasoning_of(chunk),
+                        tokens=tokens,
+                        calls=_calls_of(chunk),
+                    )
                     outcome.emit(index, fresh)
                     finish = _finish_of(metadata) or finish
                     _add_usage(usage, chunk)
@@ -255,14 +274,44 @@ class ChatModelPolicy(PolicyModel):
 
 
 def chat_messages(messages: Sequence[Message]) -> list[BaseMessage]:
-    """Messages as LangChain has them. A tool's result needs a call's id there, so it goes as a human turn."""
-    kinds = {"system": SystemMessage, "user": HumanMessage, "assistant": AIMessage}
-    return [
-        HumanMessage(f"Tool result:\n{message.content}")
-        if message.role == "tool"
-        else kinds[message.role](message.content)
-        for message in messages
-    ]
+    """Messages as LangChain has them. A tool's result that answers no call of theirs goes as a human turn."""
+    called = {call.id for message in messages for call in message.calls}
+    return [_chat_message(message, called) for message in messages]
+
+
+def _chat_message(message: Message, called: set[str]) -> BaseMessage:
+    if message.role == "tool":
+        if message.call_id in called:
+            return ToolMessage(message.content, tool_call_id=message.call_id)
+        return HumanMessage(f"Tool result:\n{message.content}")
+    if message.role == "assistant":
+        return AIMessage(message.content, tool_calls=[_tool_call(call) for call in message.calls])
+    return SystemMessage(message.content) if message.role == "system" else HumanMessage(message.content)
+
+
+def _tool_call(call: ToolCall) -> LangChainToolCall:
+    arguments = arguments_of(call)
+    args = cast("Json", arguments) if isinstance(arguments, dict) else {}
+    return LangChainToolCall(name=call.name, args=args, id=call.id)
+
+
+def _calls_of(message: AIMessage) -> tuple[CallPiece, ...]:
+    """What a chunk, or a whole message, says about tool calls."""
+    told: Sequence[Any] = [*message.tool_calls, *message.invalid_tool_calls]
+    if isinstance(message, AIMessageChunk):
+        told = message.tool_call_chunks
+    pieces: list[CallPiece] = []
+    for position, call in enumerate(told):
+        index, arguments = call.get("index"), call.get("args")
+        pieces.append(
+            CallPiece(
+                index=index if isinstance(index, int) else position,
+                id=call.get("id") or "",
+                name=call.get("name") or "",
+                arguments=arguments if isinstance(arguments, str) else json.dumps(arguments or {}),
+            )
+        )
+    return tuple(pieces)
 
 
 def _name_of(chat_model: BaseChatModel) -> str:

@@ -210,6 +210,7 @@ def _rate(arguments: argparse.Namespace, settings: Settings) -> int:
             answer=arguments.answer,
             worker=arguments.suggest_worker,
             comment=arguments.comment,
+            source="cli",
         )
         if arguments.json:
             print(json.dumps({"feedback": arguments.feedback, "kept": kept}))

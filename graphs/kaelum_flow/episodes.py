@@ -28,6 +28,8 @@ class EarlierSearch:
     episode_id: EpisodeId
     query: str
     history: list[Json]
+    since: list[Json]
+    shape: Json | None
     options: Json
     route: Json
     tree: SearchTree
@@ -45,7 +47,8 @@ class EarlierSearch:
         options = {**self.options, "sims": sims, **{key: value for key, value in overrides.items() if key != "sims"}}
         if overrides.get("sims") is not None:
             options["sims"] = overrides["sims"]
-        return {"text": self.query, "history": self.history, "options": options}
+        around = {"history": self.history, "since": self.since, "shape": self.shape}
+        return {"text": self.query, **around, "options": options}
 
     def summary(self) -> Json:
         """What the run that goes on has to know of it, for the state."""
@@ -58,13 +61,13 @@ class EarlierSearch:
         }
 
 
-def read_earlier(storage: Storage, name: str) -> EarlierSearch:
-    """The stored search that `name` means (an id, or the beginning of one).
+def read_earlier(storage: Storage, name: str, *, tenant: str = "") -> EarlierSearch:
+    """The tenant's stored search that `name` means (an id, or the beginning of one).
 
     Raises `UsageError` for an unknown or ambiguous name, and for an episode without a tree that can be gone on with.
     """
-    episode_id = storage.find_episode_id(name)
-    record = storage.episode(episode_id) or {}
+    episode_id = storage.find_episode_id(name, tenant=tenant)
+    record = storage.episode(episode_id, tenant=tenant) or {}
     answer: Any = record.get("answer")
     if not record.get("tree") or not record.get("route") or not isinstance(answer, dict):
         raise UsageError(f"episode '{episode_id}' has no search tree to continue.")
@@ -79,6 +82,8 @@ def read_earlier(storage: Storage, name: str) -> EarlierSearch:
         episode_id=episode_id,
         query=answer["query"],
         history=list(record.get("history") or []),
+        since=list(record.get("since") or []),
+        shape=record.get("shape"),
         options={key: value for key, value in kept.items() if key in PER_QUERY},
         route=record["route"],
         tree=tree,

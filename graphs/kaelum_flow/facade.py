@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import os
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from langchain_core.language_models import BaseChatModel
 from langgraph.graph.state import CompiledStateGraph
 
 from kaelum_flow.forward import build_forward
 from kaelum_flow.lats import CANCEL_KEY
+from kaelum_flow.ratings import Ratings
 from kaelum_flow.retriever import AnyRetriever
 from kaelum_flow.services import Services
-from kaelum_flow.state import well_formed
+from kaelum_flow.state import KaelumState, checked_tenant, read_request, turn_fields
 from kaelum_graph.answer import Answer, Event, Progress, TextDelta
 from kaelum_graph.config import Settings, load_settings, with_overrides
 from kaelum_graph.encoder import Encoder
-from kaelum_graph.errors import UsageError
 from kaelum_graph.models.base import CancelToken, PolicyModel
 from kaelum_graph.models.progress import Report, silent
 from kaelum_graph.sandbox.base import Sandbox
-from kaelum_graph.storage import Feedback
-from kaelum_graph.types import EpisodeId, Json, Message
-from kaelum_graph.workers import worker as find_worker
-
-EVICTING_SCORE = 0.5
-"""A rating below this takes the rated answer out of the cache: a wrong hit must be evictable."""
+from kaelum_graph.types import Json, Message, Shape, Tool, ToolChoice
 
 STEPS_PER_RUN = 2000
 """Bound on the supersteps of one query: four a wave, and the budget is at most 256 rollouts."""
@@ -39,7 +32,11 @@ STEPS_PER_RUN = 2000
 MODES: Any = ["custom", "values"]
 
 
-class Kaelum:
+ANY_TOOL = ToolChoice()
+"""Tools may be called, none must be."""
+
+
+class Kaelum(Ratings):
     """A reasoning model over a small one. Nothing heavy is loaded before the first question.
 
     `settings` are taken as they are; without them the environment and the settings file are read. `overrides` are
@@ -93,52 +90,131 @@ class Kaelum:
         query: str,
         *,
         history: Sequence[Message] = (),
+        since: Sequence[Message] = (),
+        tools: Sequence[Tool] = (),
+        tool_choice: ToolChoice = ANY_TOOL,
+        shape: Shape | None = None,
+        tenant: str = "",
         cancel: CancelToken | None = None,
         **options: object,
     ) -> Answer:
         """The answer to one query. `options` are per-query settings (`sims`, `worker`, `deadline`, …).
 
+        `history` are the turns before the query, `since` those after it: the assistant's calls and what the tools gave
+        back. With `tools` the answer may be calls of them (`Answer.calls`), for the caller to make: nothing is executed
+        here. With a `shape` its text is JSON of that form.
+
+        `tenant`, any text, keeps those apart who share this Kaelum: cached answers, episodes and feedback are theirs
+        alone. "" is the local user.
+
         At the deadline, or once `cancel` is set, the best answer so far is returned and its `stop_reason` says so.
-        Raises `UsageError` for an empty query or a bad option, `ModelError` when the model can't do its work.
+        Raises `UsageError` for an empty query, a bad option, tools or a shape that make no sense; `ModelError` when the
+        model can't do its work, or nothing it says has the shape.
         """
-        return last_answer(self.stream(query, history=history, cancel=cancel, **options))
+        events = self.stream(
+            query,
+            history=history,
+            since=since,
+            tools=tools,
+            tool_choice=tool_choice,
+            shape=shape,
+            tenant=tenant,
+            cancel=cancel,
+            **options,
+        )
+        return last_answer(events)
 
     def stream(
         self,
         query: str,
         *,
         history: Sequence[Message] = (),
+        since: Sequence[Message] = (),
+        tools: Sequence[Tool] = (),
+        tool_choice: ToolChoice = ANY_TOOL,
+        shape: Shape | None = None,
+        tenant: str = "",
         cancel: CancelToken | None = None,
         **options: object,
     ) -> Iterator[Event]:
         """Progress while it searches, then the answer's text in pieces, then the `Answer`. Leaving early cancels."""
-        return self._events(self._question(query, history, options), cancel)
+        return self._events(
+            self._question(
+                query,
+                options,
+                history=history,
+                since=since,
+                tools=tools,
+                tool_choice=tool_choice,
+                shape=shape,
+                tenant=tenant,
+            ),
+            cancel,
+        )
 
     async def aask(
         self,
         query: str,
         *,
         history: Sequence[Message] = (),
+        since: Sequence[Message] = (),
+        tools: Sequence[Tool] = (),
+        tool_choice: ToolChoice = ANY_TOOL,
+        shape: Shape | None = None,
+        tenant: str = "",
         cancel: CancelToken | None = None,
         **options: object,
     ) -> Answer:
         """`ask` off the event loop; cancelling the task cancels the search."""
-        events = [event async for event in self.astream(query, history=history, cancel=cancel, **options)]
-        return last_answer(iter(events))
+        events = self.astream(
+            query,
+            history=history,
+            since=since,
+            tools=tools,
+            tool_choice=tool_choice,
+            shape=shape,
+            tenant=tenant,
+            cancel=cancel,
+            **options,
+        )
+        return last_answer(iter([event async for event in events]))
 
     def astream(
         self,
         query: str,
         *,
         history: Sequence[Message] = (),
+        since: Sequence[Message] = (),
+        tools: Sequence[Tool] = (),
+        tool_choice: ToolChoice = ANY_TOOL,
+        shape: Shape | None = None,
+        tenant: str = "",
         cancel: CancelToken | None = None,
         **options: object,
     ) -> AsyncIterator[Event]:
         """`stream` off the event loop."""
-        return self._aevents(self._question(query, history, options), cancel)
+        return self._aevents(
+            self._question(
+                query,
+                options,
+                history=history,
+                since=since,
+                tools=tools,
+                tool_choice=tool_choice,
+                shape=shape,
+                tenant=tenant,
+            ),
+            cancel,
+        )
 
     def continue_search(
-        self, episode_id: str, *, sims: int | None = None, cancel: CancelToken | None = None, **options: object
+        self,
+        episode_id: str,
+        *,
+        sims: int | None = None,
+        tenant: str = "",
+        cancel: CancelToken | None = None,
+        **options: object,
     ) -> Answer:
         """The answer after `sims` more rollouts in the tree of a stored episode; without `sims` as many as it has.
 
@@ -147,78 +223,56 @@ class Kaelum:
         one again; a reason that comes up anew does. The result is an episode of its own, its cost that of this run, its
         trace the whole tree's. Raises `UsageError` for an unknown episode or one without a tree, and as `ask` does.
         """
-        return last_answer(self.stream_continue(episode_id, sims=sims, cancel=cancel, **options))
+        return last_answer(self.stream_continue(episode_id, sims=sims, tenant=tenant, cancel=cancel, **options))
 
     def stream_continue(
-        self, episode_id: str, *, sims: int | None = None, cancel: CancelToken | None = None, **options: object
+        self,
+        episode_id: str,
+        *,
+        sims: int | None = None,
+        tenant: str = "",
+        cancel: CancelToken | None = None,
+        **options: object,
     ) -> Iterator[Event]:
         """`continue_search` with the events of `stream`."""
-        return self._events(self._further(episode_id, sims, options), cancel)
+        return self._events(self._further(episode_id, sims, tenant, options), cancel)
 
     async def acontinue_search(
-        self, episode_id: str, *, sims: int | None = None, cancel: CancelToken | None = None, **options: object
+        self,
+        episode_id: str,
+        *,
+        sims: int | None = None,
+        tenant: str = "",
+        cancel: CancelToken | None = None,
+        **options: object,
     ) -> Answer:
         """`continue_search` off the event loop; cancelling the task cancels the search."""
-        events = [event async for event in self.astream_continue(episode_id, sims=sims, cancel=cancel, **options)]
-        return last_answer(iter(events))
+        events = self.astream_continue(episode_id, sims=sims, tenant=tenant, cancel=cancel, **options)
+        return last_answer(iter([event async for event in events]))
 
     def astream_continue(
-        self, episode_id: str, *, sims: int | None = None, cancel: CancelToken | None = None, **options: object
+        self,
+        episode_id: str,
+        *,
+        sims: int | None = None,
+        tenant: str = "",
+        cancel: CancelToken | None = None,
+        **options: object,
     ) -> AsyncIterator[Event]:
         """`stream_continue` off the event loop."""
-        return self._aevents(self._further(episode_id, sims, options), cancel)
+        return self._aevents(self._further(episode_id, sims, tenant, options), cancel)
 
-    def feedback(
-        self,
-        episode_id_or_query: str,
-        *,
-        score: float | None = None,
-        answer: str | None = None,
-        worker: str | None = None,
-        comment: str | None = None,
-        feedback_id: str | None = None,
-    ) -> bool:
-        """Keep a rating of an answer, by its id or by the query's exact text (its newest episode).
+    def metrics(self, *, tenant: str | None = None) -> dict[str, float]:
+        """Counts from the episode store, of all tenants or of one; measurements are shared. Loads no model."""
+        return self.services.storage.counts(tenant=tenant)
 
-        `score` is in [0, 1]; `answer` is the right answer; `worker` the one that should have been asked. It is on disk
-        when this returns. Giving the same `feedback_id` again changes nothing and returns False. A score under 0.5, or
-        a correction, takes the answer out of the cache. Raises `UsageError` for an unknown episode or worker.
+    @property
+    def state_version(self) -> str:
+        """A short name of the model, this package's version and all that was learned: another one with each change.
+
+        Costs less than a millisecond while nothing changes, and loads no model.
         """
-        if score is None and answer is None and worker is None and comment is None:
-            raise UsageError("feedback says nothing: give a score, an answer, a worker or a comment.")
-        if score is not None and not 0.0 <= score <= 1.0:
-            raise UsageError(f"feedback score is {score}: must be between 0 and 1.")
-        if worker is not None:
-            find_worker(worker)
-        storage, named = self.services.storage, well_formed(episode_id_or_query)
-        episode_id = EpisodeId(named)
-        if storage.episode(episode_id) is None:
-            newest = storage.latest_episode_id(named)
-            if newest is None:
-                raise UsageError(f"feedback for '{named}': no such episode.")
-            episode_id = newest
-        kept = storage.add_feedback(
-            Feedback(
-                id=feedback_id or uuid.uuid4().hex,
-                episode_id=episode_id,
-                score=score,
-                correction=None if answer is None else well_formed(answer),
-                worker=worker,
-                comment=None if comment is None else well_formed(comment),
-            )
-        )
-        wrong = (score is not None and score < EVICTING_SCORE) or answer is not None
-        if wrong and storage.delete_cache_entry(episode_id):
-            self.services.forget_cache()
-        return kept
-
-    async def afeedback(self, episode_id_or_query: str, **rating: Any) -> bool:
-        """`feedback` off the event loop."""
-        return await asyncio.to_thread(self.feedback, episode_id_or_query, **rating)
-
-    def metrics(self) -> dict[str, float]:
-        """Counts from the episode store. Loads no model."""
-        return self.services.storage.counts()
+        return self.services.state_version
 
     def close(self) -> None:
         """Free the model, the sandbox and the store. Idempotent."""
@@ -232,17 +286,38 @@ class Kaelum:
     ) -> None:
         self.close()
 
-    def _question(self, query: str, history: Sequence[Message], options: dict[str, object]) -> Json:
-        if not query.strip():
-            raise UsageError("the query is empty.")
+    def _question(
+        self,
+        query: str,
+        options: dict[str, object],
+        *,
+        history: Sequence[Message],
+        since: Sequence[Message],
+        tools: Sequence[Tool],
+        tool_choice: ToolChoice,
+        shape: Shape | None,
+        tenant: str,
+    ) -> Json:
         self.services.settings_for(options)
-        turns = [dataclasses.asdict(turn) for turn in history]
-        return {"query": query, "history": turns, "options": options, "messages": []}
+        state: Json = {
+            "query": query,
+            "history": [turn_fields(turn) for turn in history],
+            "since": [turn_fields(turn) for turn in since],
+            "tools": [dataclasses.asdict(tool) for tool in tools],
+            "tool_choice": dataclasses.asdict(tool_choice),
+            "shape": None if shape is None else dataclasses.asdict(shape),
+            "tenant": checked_tenant(tenant),
+            "options": options,
+            "messages": [],
+        }
+        read_request(cast("KaelumState", state))
+        return state
 
-    def _further(self, episode_id: str, sims: int | None, options: dict[str, object]) -> Json:
+    def _further(self, episode_id: str, sims: int | None, tenant: str, options: dict[str, object]) -> Json:
         overrides = {**options, "sims": sims}
         self.services.settings_for(overrides)
-        return {"continue_from": episode_id, "options": overrides, "messages": []}
+        asked = {"continue_from": episode_id, "tenant": checked_tenant(tenant)}
+        return {**asked, "options": overrides, "messages": []}
 
     def _events(self, state: Json, cancel: CancelToken | None) -> Iterator[Event]:
         token = cancel or CancelToken()

@@ -1,4 +1,5 @@
-"""The forward pass as a LangGraph state graph: embed, cache, route, retrieve, LATS, verify, feedback, respond."""
+"""The forward pass as a LangGraph state graph: embed, call, cache, route, retrieve, LATS, verify, shape, feedback,
+respond."""
 
 from __future__ import annotations
 
@@ -6,9 +7,11 @@ from typing import Any
 
 from langgraph.graph import END, START, StateGraph
 
+from kaelum_flow.call_search import CallNode
 from kaelum_flow.lats import build_lats
 from kaelum_flow.nodes import ForwardNodes
 from kaelum_flow.services import Services
+from kaelum_flow.shaping import ShapeNode
 from kaelum_flow.sources import SourceNode
 from kaelum_flow.state import KaelumState
 from kaelum_graph.config import Settings
@@ -16,25 +19,29 @@ from kaelum_graph.config import Settings
 
 def build_forward(services: Services) -> StateGraph[Any, Any, Any, Any]:
     """The forward pass, uncompiled: the caller chooses the checkpointer and the store."""
-    nodes = ForwardNodes(services)
+    nodes, calls = ForwardNodes(services), CallNode(services)
     graph: StateGraph[Any, Any, Any, Any] = StateGraph(KaelumState)
     graph.add_node("embed", nodes.embed)
+    graph.add_node("call", calls.call)
     graph.add_node("cache", nodes.cache)
     graph.add_node("route", nodes.route)
     graph.add_node("retrieve", SourceNode(services).retrieve)
     graph.add_node("lats", build_lats(services).compile())
     graph.add_node("verify", nodes.verify)
     graph.add_node("reflect", nodes.reflect)
+    graph.add_node("shape", ShapeNode(services).shape)
     graph.add_node("feedback", nodes.feedback)
     graph.add_node("respond", nodes.respond)
     graph.add_edge(START, "embed")
-    graph.add_edge("embed", "cache")
+    graph.add_edge("embed", "call")
+    graph.add_conditional_edges("call", calls.after_call, ["cache", "shape", "feedback"])
     graph.add_conditional_edges("cache", nodes.after_cache, {"hit": "respond", "miss": "route"})
     graph.add_edge("route", "retrieve")
     graph.add_edge("retrieve", "lats")
     graph.add_edge("lats", "verify")
-    graph.add_conditional_edges("verify", nodes.after_verify, ["reflect", "feedback"])
+    graph.add_conditional_edges("verify", nodes.after_verify, ["reflect", "shape", "feedback"])
     graph.add_edge("reflect", "lats")
+    graph.add_edge("shape", "feedback")
     graph.add_edge("feedback", "respond")
     graph.add_edge("respond", END)
     return graph

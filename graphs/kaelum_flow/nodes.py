@@ -7,11 +7,14 @@ import hashlib
 import json
 import time
 import uuid
+from collections.abc import Sequence
+from typing import Any
 
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import StreamWriter
 
+from kaelum_flow.call_search import call_candidates, call_trace, called
 from kaelum_flow.episodes import further_route, per_query, read_earlier
 from kaelum_flow.lats import cancel_token
 from kaelum_flow.plans import learn_structures
@@ -19,18 +22,23 @@ from kaelum_flow.services import Services
 from kaelum_flow.sources import cited, may_be_kept
 from kaelum_flow.state import (
     KaelumState,
+    checked_tenant,
     current_options,
     current_query,
     current_route,
+    current_tenant,
     read_request,
     read_tree,
+    requested_shape,
     seconds_left,
 )
 from kaelum_graph.answer import Answer, Cost
+from kaelum_graph.calls import call_key
 from kaelum_graph.config import Settings
 from kaelum_graph.errors import StorageError
+from kaelum_graph.shapes_schema import read_json
 from kaelum_graph.storage import CacheEntry
-from kaelum_graph.types import EpisodeId, Json, Query, WorkerName
+from kaelum_graph.types import EpisodeId, Json, Message, Query, Shape, ToolCall, WorkerName
 from kaelum_graph.verdict import Verdict, decide
 
 CACHED_CONFIDENCE = 0.75
@@ -55,21 +63,29 @@ class ForwardNodes:
         A search that is continued begins with the stored tree, its route and its reflections. Waves are counted on, so
         that a seeded search does not draw the same rollouts again.
         """
-        named = state.get("continue_from")
-        earlier = None if named is None else read_earlier(self.services.storage, named)
+        named, tenant = state.get("continue_from"), checked_tenant(state.get("tenant"))
+        earlier = None if named is None else read_earlier(self.services.storage, named, tenant=tenant)
         request = earlier.request(state.get("options") or {}) if earlier else read_request(state)
         self.services.settings_for(request["options"])
         return {
             "query": None,
             "history": None,
+            "since": None,
+            "tools": None,
+            "tool_choice": None,
+            "shape": None,
             "options": None,
             "continue_from": None,
+            "tenant": None,
             "earlier": earlier.summary() if earlier else None,
-            "request": request,
+            "request": {**request, "tenant": tenant},
             "episode_id": uuid.uuid4().hex,
             "started_at": time.time(),
+            "state_version": self.services.state_version,
             "features": self.services.encoder.features(request["text"]),
+            "called": None,
             "cached": None,
+            "shaped": None,
             "sources": None,
             "structures": None,
             "route": earlier.route if earlier else None,
@@ -90,16 +106,28 @@ class ForwardNodes:
         """Look for an earlier answer to the same question in the same conversation, unless a search is continued."""
         settings, query = self._settings(state), current_query(state)
         if not settings.cache or state.get("earlier"):
-            writer({"stage": "cache", "state": "off"})
+            writer({"stage": "cache", "state": "off", "id": state.get("episode_id", "")})
             return {"cached": None}
         features = state.get("features")
         assert features is not None, "the embed node runs first"
-        hit = self.services.cache.lookup(query.text, features[:384], scope=self._scope(settings, query))
+        scope = self._scope(settings, query, requested_shape(state.get("request") or {}))
+        hit = self.services.cache.lookup(query.text, features[:384], scope=scope, tenant=current_tenant(state))
         if hit is None or hit.entry.answer["confidence"] < settings.min_confidence:
-            writer({"stage": "cache", "state": "miss"})
+            writer({"stage": "cache", "state": "miss", "id": state.get("episode_id", "")})
             return {"cached": None}
-        writer({"stage": "cache", "state": "hit", "similarity": hit.similarity})
-        return {"cached": hit.entry.answer}
+        if not state.get("called"):
+            writer({"stage": "cache", "state": "hit", "similarity": hit.similarity, "id": hit.entry.answer["id"]})
+            return {"cached": hit.entry.answer}
+        # Turns were sampled, and told of under this query's own id: an episode of its own, which names its source.
+        own_id = EpisodeId(state.get("episode_id", ""))
+        writer({"stage": "cache", "state": "hit", "similarity": hit.similarity, "id": own_id})
+        cached = {**hit.entry.answer, "id": own_id}
+        record = {"answer": cached, "served": hit.entry.answer["id"], "called": state.get("called")}
+        try:
+            self.services.storage.append_episode(own_id, query.text, record, tenant=current_tenant(state))
+        except StorageError as error:
+            cached = {**cached, "recorded": False, "notices": [*cached["notices"], str(error)]}
+        return {"cached": cached}
 
     def after_cache(self, state: KaelumState) -> str:
         """Where to go: "hit" or "miss"."""
@@ -157,12 +185,16 @@ class ForwardNodes:
         }
 
     def after_verify(self, state: KaelumState) -> str:
-        """Where to go: "reflect" while a failed answer can still be bettered, else "feedback"."""
+        """Where to go: "reflect" while a failed answer can still be bettered, else "feedback", by way of "shape" where
+        the answer must have a form.
+        """
         settings, verdict = self._settings(state), state.get("verdict") or {}
         tokens_spent = settings.token_budget is not None and state.get("completion_tokens", 0) >= settings.token_budget
         spent = tokens_spent or state.get("halt") in EXHAUSTED or seconds_left(state, settings.deadline) == 0.0
         may_reflect = len(state.get("reflections") or []) < settings.max_reflections
-        return "reflect" if not verdict["passed"] and may_reflect and not spent else "feedback"
+        if not verdict["passed"] and may_reflect and not spent:
+            return "reflect"
+        return "shape" if (state.get("request") or {}).get("shape") else "feedback"
 
     def reflect(self, state: KaelumState, writer: StreamWriter) -> Json:
         """Name what failed, in the verifiers' own words, and let the search go on in the same tree."""
@@ -177,7 +209,8 @@ class ForwardNodes:
         earlier = state.get("earlier") or {}
         record = {
             "answer": answer.to_json(),
-            "history": (state.get("request") or {})["history"],
+            **{key: (state.get("request") or {}).get(key) for key in ("history", "since", "tools", "shape")},
+            "called": state.get("called"),
             "options": current_options(state),
             "settings": per_query(settings),
             "continued_from": earlier.get("episode_id"),
@@ -188,7 +221,7 @@ class ForwardNodes:
         }
         features = state.get("features")
         try:
-            self.services.storage.append_episode(answer.id, query.text, record)
+            self.services.storage.append_episode(answer.id, query.text, record, tenant=current_tenant(state))
             self.services.measurements.learn(answer.id, read_tree(state), first=earlier.get("rollouts", 0))
             if not earlier:
                 learn_structures(self.services, state, read_tree(state), answer.id)
@@ -196,10 +229,11 @@ class ForwardNodes:
                 self.services.cache.add(
                     CacheEntry(
                         episode_id=answer.id,
-                        scope=self._scope(settings, query),
+                        scope=self._scope(settings, query, requested_shape(state.get("request") or {})),
                         query=query.text,
                         answer=answer.to_json(),
                         embedding=features[:384],
+                        tenant=current_tenant(state),
                     )
                 )
         except StorageError as error:
@@ -212,29 +246,49 @@ class ForwardNodes:
         seconds = time.time() - state.get("started_at", time.time())
         if cached is not None:
             stored = Answer.from_json(cached)
-            answer = dataclasses.replace(stored, cache="hit", stop_reason="cache", cost=Cost(seconds=seconds))
+            # Whether to call tools may have been put to the vote before the cache was looked into.
+            cost = Cost(
+                prompt_tokens=state.get("prompt_tokens", 0),
+                completion_tokens=state.get("completion_tokens", 0),
+                rollouts=len(call_candidates(state)),
+                waves=(state.get("called") or {}).get("waves", 0),
+                seconds=seconds,
+            )
+            answer = dataclasses.replace(stored, cache="hit", stop_reason="cache", cost=cost)
         else:
             answer = self._answer(state)
             answer = dataclasses.replace(answer, trace=trace(state))
+        answer = dataclasses.replace(answer, state_version=state.get("state_version", ""))
         for line in answer.text.splitlines(keepends=True):
             writer({"stage": "text", "text": line})
         return {
             "answer": answer.to_json(),
-            "messages": [AIMessage(content=answer.text, id=answer.id, response_metadata={"kaelum_id": answer.id})],
+            "messages": [
+                AIMessage(
+                    content=answer.text,
+                    id=answer.id,
+                    tool_calls=[message_call(call) for call in answer.calls],
+                    response_metadata={"kaelum_id": answer.id},
+                )
+            ],
         }
 
     def _settings(self, state: KaelumState) -> Settings:
         return self.services.settings_for(current_options(state))
 
-    def _scope(self, settings: Settings, query: Query) -> str:
+    def _scope(self, settings: Settings, query: Query, shape: Shape | None) -> str:
         """Answers of another model, another forced worker or another conversation are never served.
 
-        Nor is one answer where several were asked for.
+        Nor is one answer where several were asked for, or one in another form.
         """
-        turns = [(turn.role, turn.content) for turn in query.history]
+        turns = conversation_key(query.history)
         key: list[object] = [self.services.model_name, settings.worker, settings.routing, turns]
         if settings.answers > 1:
             key.append(settings.answers)
+        if query.since:
+            key.append({"since": conversation_key(query.since)})
+        if shape is not None:
+            key.append({"shape": dataclasses.asdict(shape)})
         if (sources := self.services.sources_key()) is not None:
             key.append(sources)
         return hashlib.sha256(json.dumps(key).encode()).hexdigest()
@@ -252,7 +306,7 @@ class ForwardNodes:
             status=verdict.status,
             confidence=verdict.confidence,
             worker=verdict.worker,
-            route=current_route(state)["probabilities"],
+            route=current_route(state).get("probabilities", {}),
             cache="miss" if settings.cache and not earlier else "off",
             stop_reason=halt,  # pyright: ignore[reportArgumentType]
             model=self.services.model.name,
@@ -262,13 +316,15 @@ class ForwardNodes:
             cost=Cost(
                 prompt_tokens=state.get("prompt_tokens", 0),
                 completion_tokens=state.get("completion_tokens", 0),
-                rollouts=len(read_tree(state).rollouts) - earlier.get("rollouts", 0),
-                waves=state.get("waves", 0) - earlier.get("waves", 0),
+                rollouts=len(read_tree(state).rollouts) - earlier.get("rollouts", 0) + len(call_candidates(state)),
+                waves=state.get("waves", 0) - earlier.get("waves", 0) + (state.get("called") or {}).get("waves", 0),
                 seconds=time.time() - state.get("started_at", time.time()),
             ),
             sources=cited(state, verdict.answer),
+            calls=called(state),
             recorded=state.get("recorded", True),
             notices=(*(state.get("notices") or []), *verdict.notices),
+            state_version=state.get("state_version", ""),
         )
 
 
@@ -277,8 +333,29 @@ def route_event(route: Json) -> Json:
     return {"stage": "route", **{key: route[key] for key in ("worker", "probabilities", "rollouts", "depth")}}
 
 
+def message_call(call: ToolCall) -> Any:
+    """A call as LangChain's messages have it."""
+    return {"name": call.name, "args": read_json(call.arguments), "id": call.id, "type": "tool_call"}
+
+
+def conversation_key(turns: Sequence[Message]) -> list[object]:
+    """What an answer depends on in the turns of a conversation; ids of calls are drawn anew each time, and aren't."""
+    made: dict[str, str] = {}
+    key: list[object] = []
+    for turn in turns:
+        made.update({call.id: call_key(call) for call in turn.calls})
+        extra = [*map(call_key, turn.calls), *([made.get(turn.call_id, "")] if turn.role == "tool" else [])]
+        key.append((turn.role, turn.content, *extra))
+    return key
+
+
 def earned(answer: Answer) -> bool:
-    """True when an answer may be served again: checked, or agreed on by a clear majority of a search that ran out."""
+    """True when an answer may be served again: checked, or agreed on by a clear majority of a search that ran out.
+
+    Calls of tools are never: what they are to find out may be something else next time.
+    """
+    if answer.calls:
+        return False
     if answer.stop_reason in ("cancelled", "deadline", "tokens"):
         return False
     return answer.status == "verified" or (answer.status == "unverified" and answer.confidence >= CACHED_CONFIDENCE)
@@ -290,6 +367,8 @@ def trace(state: KaelumState) -> Json:
         "continued_from": (state.get("earlier") or {}).get("episode_id"),
         "route": current_route(state),
         "reflections": state.get("reflections") or [],
+        "calls": call_trace(state),
+        "shaped": state.get("shaped"),
         "rollouts": [
             {
                 "id": rollout.id,

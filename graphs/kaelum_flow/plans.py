@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from kaelum_flow.services import Services
-from kaelum_flow.state import KaelumState, current_query
+from kaelum_flow.state import KaelumState, current_query, current_tenant
 from kaelum_graph.config import Settings
 from kaelum_graph.encoder import EMBEDDING_SIZE
 from kaelum_graph.errors import KaelumError
@@ -87,7 +87,7 @@ def learn_structures(services: Services, state: KaelumState, tree: SearchTree, e
     A query inside a conversation may make no sense alone, and is left out. Raises `StorageError`.
     """
     book, features, query = services.structures, state.get("features"), current_query(state)
-    if book is None or features is None or query.history:
+    if book is None or features is None or query.history or query.since:
         return
     choices: Json = state.get("structures") or {}
     for worker in choices:
@@ -105,7 +105,8 @@ def learn_structures(services: Services, state: KaelumState, tree: SearchTree, e
             features[:EMBEDDING_SIZE],
             outcomes,
             choice=choice_of(choices, WorkerName(worker)),
-            question=query.text,
+            # What one tenant asks must not reach another through a structure.
+            question=None if current_tenant(state) else query.text,
             episode_id=episode_id,
         )
         if due is not None:

@@ -27,6 +27,7 @@ from kaelum_graph.retrieval import Retriever
 from kaelum_graph.router import Router
 from kaelum_graph.sandbox import ProcessSandbox
 from kaelum_graph.sandbox.base import Sandbox
+from kaelum_graph.state_version import StateVersion
 from kaelum_graph.storage import STORE_FILE, Storage
 from kaelum_graph.structures.book import StructureBook
 from kaelum_graph.types import WorkerName
@@ -152,6 +153,13 @@ class Services:
         return self._part("measurements", lambda: Measurements(self.storage, model=self.model_name))
 
     @property
+    def state_version(self) -> str:
+        """Names what has been learned up to now. Loads no model."""
+        return self._part(
+            "state_version", lambda: StateVersion(self.storage, self.structures, model=self.model_name)
+        ).current()
+
+    @property
     def cache(self) -> AnswerCache:
         """The answer cache over the episode store."""
         return self._part("cache", lambda: AnswerCache(self.storage, min_similarity=self.settings.cache_similarity))
@@ -185,11 +193,6 @@ class Services:
     def generator(self, settings: Settings) -> np.random.Generator:
         """A fresh random generator: seeded by the settings, else by the system."""
         return np.random.default_rng(settings.seed)
-
-    def forget_cache(self) -> None:
-        """Read the cache anew from the store at its next use."""
-        with self._lock:
-            self._made.pop("cache", None)
 
     def close(self) -> None:
         """Close what was made here. Idempotent."""

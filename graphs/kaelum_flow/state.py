@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any, NotRequired
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, NotRequired, TypeVar, cast
 
-from langchain_core.messages import AnyMessage, BaseMessage
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ToolMessage
 from langgraph.graph.message import add_messages
 from typing_extensions import TypedDict  # typing's own breaks graph JSON schemas before Python 3.12
 
+from kaelum_graph.calls import CallRules, answered_calls, calls_json
 from kaelum_graph.errors import UsageError
 from kaelum_graph.retrieval import Passage
+from kaelum_graph.shapes import ShapeRules
+from kaelum_graph.shapes_schema import json_text
 from kaelum_graph.tree import SearchTree
-from kaelum_graph.types import Array, Json, Message, Query, Role
+from kaelum_graph.types import Array, Json, Message, Query, Role, Shape, Tool, ToolCall, ToolChoice
+
+Made = TypeVar("Made")
+
+SHAPING_TIME = 0.2
+"""Part of a query's time that is kept for putting its answer in a form."""
 
 ROLES: dict[str, Role] = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
 
@@ -20,8 +29,13 @@ ROLES: dict[str, Role] = {"human": "user", "ai": "assistant", "system": "system"
 class KaelumState(TypedDict):
     """State of one query. A caller gives `query` (with `history` and `options`) or `messages`; `answer` is the result.
 
+    `since` are the turns after the query: calls of tools and their results. With `tools` (and `tool_choice`) the answer
+    may be calls, for the caller to make; with `shape` its text is JSON of that form. These are the fields of `Message`,
+    `Tool`, `ToolChoice` and `Shape` as plain JSON; a tool may also have OpenAI's form.
+
     `continue_from`, the id of a stored episode, stands for its query and history: its search is taken up again, with
-    `options` over its own. `earlier` then says what that search had come to.
+    `options` over its own. `earlier` then says what that search had come to. `tenant`, "" for the local user, says
+    whose the query is: episodes and cached answers of others are not seen.
 
     No key but `messages` has a reducer: the LATS subgraph shares these keys, and a sum would be added once more when
     the subgraph returns. The first node takes the input keys into `request` and resets the rest, so that nothing of an
@@ -32,13 +46,20 @@ class KaelumState(TypedDict):
     messages: Annotated[list[AnyMessage], add_messages]
     query: NotRequired[str | None]
     history: NotRequired[list[Json] | None]
+    since: NotRequired[list[Json] | None]
+    tools: NotRequired[list[Json] | None]
+    tool_choice: NotRequired[Json | None]
+    shape: NotRequired[Json | None]
     options: NotRequired[Json | None]
     continue_from: NotRequired[str | None]
+    tenant: NotRequired[str | None]
     request: NotRequired[Json]
     earlier: NotRequired[Json | None]
     episode_id: NotRequired[str]
     started_at: NotRequired[float]
+    state_version: NotRequired[str]  # of what was learned before the query
     features: NotRequired[Array]  # [398]: 384 embedding, 14 text features
+    called: NotRequired[Json | None]  # the turns that were sampled with the tools, and what they came to
     cached: NotRequired[Json | None]
     route: NotRequired[Json | None]
     structures: NotRequired[Json | None]  # by worker: the `Choice` of this query, or None
@@ -51,30 +72,131 @@ class KaelumState(TypedDict):
     reflections: NotRequired[list[str]]
     halt: NotRequired[str | None]
     verdict: NotRequired[Json | None]
+    shaped: NotRequired[Json | None]  # how many texts were asked for in form, and how far they agree
     recorded: NotRequired[bool]
     notices: NotRequired[list[str]]
     answer: NotRequired[Json | None]
 
 
 def read_request(state: KaelumState) -> Json:
-    """The request in the input keys: text, history and options. Raises `UsageError` when there is no question.
+    """The request in the input keys: text, the turns around it, tools, shape and options.
 
-    Text and history come back well-formed: half of a surrogate pair, which JSON can carry and UTF-8 can't, is U+FFFD.
+    Texts come back well-formed: half of a surrogate pair, which JSON can carry and UTF-8 can't, is U+FFFD. Raises
+    `UsageError` when there is no question, and for turns, tools or a shape that make no sense.
     """
-    text, history = state.get("query"), list(state.get("history") or [])
+    text, history, since = state.get("query"), list(state.get("history") or []), list(state.get("since") or [])
     if text is None:
-        turns = [
-            {"role": ROLES.get(message.type, "user"), "content": text_of(message)}
-            for message in state.get("messages") or []
-        ]
+        turns = [turn_of(message) for message in state.get("messages") or []]
         last = max((index for index, turn in enumerate(turns) if turn["role"] == "user"), default=None)
         if last is None:
             raise UsageError("the query is empty: give 'query', or 'messages' with a user turn.")
-        text, history = turns[last]["content"], turns[:last]
+        text, history, since = turns[last]["content"], turns[:last], turns[last + 1 :]
     if not text.strip():
         raise UsageError("the query is empty.")
-    history = [{**turn, "content": well_formed(turn["content"])} for turn in history]
-    return {"text": well_formed(text), "history": history, "options": dict(state.get("options") or {})}
+    # A system prompt holds wherever it stands, and models take it at the beginning alone.
+    history += [turn for turn in since if turn["role"] == "system"]
+    since = [turn for turn in since if turn["role"] != "system"]
+    request: Json = {
+        "text": text,
+        "history": history,
+        "since": since,
+        "tools": [tool_fields(tool) for tool in state.get("tools") or []],
+        "tool_choice": state.get("tool_choice"),
+        "shape": state.get("shape"),
+        "options": dict(state.get("options") or {}),
+    }
+    try:
+        request = cast("Json", all_well_formed(request))
+    except RecursionError:
+        raise UsageError("the request is nested too deeply.") from None
+    check_request(request)
+    return request
+
+
+def check_request(request: Json) -> None:
+    """Raise `UsageError` for turns, tools or a shape that no answer can be given to."""
+    since = tuple(map(read_message, request.get("since") or []))
+    answered_calls(since)
+    CallRules(requested_tools(request), requested_choice(request))
+    if (shape := requested_shape(request)) is not None:
+        ShapeRules(shape)
+
+
+def turn_of(message: BaseMessage) -> Json:
+    """A LangChain message as the fields of a `Message`."""
+    turn: Json = {"role": ROLES.get(message.type, "user"), "content": text_of(message)}
+    if isinstance(message, AIMessage) and message.tool_calls:
+        turn["calls"] = [
+            {"id": call["id"] or "", "name": call["name"], "arguments": json_text(call["args"])}
+            for call in message.tool_calls
+        ]
+    if isinstance(message, ToolMessage):
+        turn["call_id"] = message.tool_call_id
+    return turn
+
+
+def tool_fields(tool: Json) -> Json:
+    """The fields of a `Tool`, also out of OpenAI's form of one."""
+    fields: Json = tool["function"] if isinstance(tool.get("function"), dict) else tool
+    known = {name: fields[name] for name in ("name", "description", "parameters", "strict") if fields.get(name)}
+    if not isinstance(known.get("name"), str):
+        raise UsageError("a tool has no name.")
+    return known
+
+
+def turn_fields(message: Message) -> Json:
+    """A message as the state keeps it: plain JSON, without what is empty."""
+    turn: Json = {"role": message.role, "content": message.content}
+    if message.calls:
+        turn["calls"] = calls_json(message.calls)
+    if message.call_id:
+        turn["call_id"] = message.call_id
+    return turn
+
+
+def read_message(turn: Json) -> Message:
+    """The message of one turn of the state."""
+    calls = tuple(ToolCall(call["id"], call["name"], call["arguments"]) for call in turn.get("calls") or ())
+    return Message(turn["role"], turn["content"], calls=calls, call_id=turn.get("call_id") or "")
+
+
+def requested_tools(request: Json) -> tuple[Tool, ...]:
+    """The tools of a request."""
+    return tuple(made(Tool, tool, "a tool") for tool in request.get("tools") or ())
+
+
+def requested_choice(request: Json) -> ToolChoice:
+    """Whether a request wants its tools called. Raises `UsageError` for a mode that is none."""
+    choice = made(ToolChoice, request.get("tool_choice") or {}, "tool_choice")
+    if choice.mode not in ("auto", "required", "none"):
+        raise UsageError(f"tool_choice is '{choice.mode}'; expected auto, required or none.")
+    return choice
+
+
+def requested_shape(request: Json) -> Shape | None:
+    """The form that a request's answer must have, None for any."""
+    data = request.get("shape")
+    return None if data is None else made(Shape, data, "shape")
+
+
+def made(kind: Callable[..., Made], fields: Json, what: str) -> Made:
+    """The value with these fields. Raises `UsageError` where they are not its own."""
+    try:
+        return kind(**fields)
+    except TypeError as error:
+        raise UsageError(f"{what} has other fields than expected: {error}.") from error
+
+
+def all_well_formed(value: object) -> object:
+    """`value` with all its texts, those of keys too, as UTF-8 can hold them."""
+    if isinstance(value, dict):
+        return {
+            well_formed(key) if isinstance(key, str) else key: all_well_formed(inner)
+            for key, inner in cast("Json", value).items()
+        }
+    if isinstance(value, list | tuple):
+        return [all_well_formed(inner) for inner in cast("Sequence[object]", value)]
+    return well_formed(value) if isinstance(value, str) else value
 
 
 def well_formed(text: str) -> str:
@@ -85,9 +207,24 @@ def well_formed(text: str) -> str:
 def current_query(state: KaelumState) -> Query:
     """The query that `read_request` took in, with the sources that were found for it."""
     request = state.get("request") or {}
-    history = tuple(Message(turn["role"], turn["content"]) for turn in request["history"])
+    history = tuple(map(read_message, request["history"]))
+    since = tuple(map(read_message, request.get("since") or []))
     sources = tuple(Passage(**item) for item in state.get("sources") or [])
-    return Query(text=request["text"], history=history, sources=sources)
+    return Query(text=request["text"], history=history, since=since, sources=sources)
+
+
+def checked_tenant(tenant: str | None) -> str:
+    """The tenant, "" for None. Raises `UsageError` for one that UTF-8 can't hold: two such would look the same."""
+    try:
+        (tenant or "").encode()
+    except UnicodeEncodeError as error:
+        raise UsageError("the tenant is no valid Unicode text.") from error
+    return tenant or ""
+
+
+def current_tenant(state: KaelumState) -> str:
+    """Whose query it is; "" is the local user."""
+    return (state.get("request") or {}).get("tenant") or ""
 
 
 def current_options(state: KaelumState) -> Json:
@@ -114,8 +251,13 @@ def text_of(message: BaseMessage) -> str:
     return "".join(part if isinstance(part, str) else str(part.get("text", "")) for part in content)
 
 
-def seconds_left(state: KaelumState, deadline: float | None) -> float | None:
-    """Seconds until the deadline, at least 0; None without one."""
+def seconds_left(state: KaelumState, deadline: float | None, *, shaping: bool = False) -> float | None:
+    """Seconds until the deadline, at least 0; None without one.
+
+    Where the answer is to be put in a form, a part of the time is left for that, which is all there for `shaping`.
+    """
     if deadline is None:
         return None
+    if not shaping and (state.get("request") or {}).get("shape"):
+        deadline *= 1 - SHAPING_TIME
     return max(0.0, state.get("started_at", time.time()) + deadline - time.time())

@@ -51,6 +51,7 @@ def story(answer: Answer) -> str:
     lines: list[tuple[str, str]] = []
     if answer.answer is not None:
         lines.append(("answer", one_line(answer.answer)))
+    lines.extend(("call", one_line(f"{call.name}({call.arguments})")) for call in answer.calls)
     lines.append(("status", f"{_status(answer)}, P(correct) {answer.confidence:.2f}, {_stop(answer)}"))
     lines.append(("route", _route(answer)))
     lines.extend(_evidence(answer))
@@ -200,11 +201,13 @@ class LiveLine:
                 # Rates count from here, so that loading the model does not look like slow decoding.
                 self._first_tokens = (self._clock(), float(data.get("tokens", 0)))
         self._doing = {
+            "call": "choosing whether to call tools",
             "cache": "looking in the cache",
             "route": f"searching with {data.get('worker', 'a worker')}",
             "sources": "looking sources up",
             "wave": "searching",
             "verify": "verifying",
+            "shape": "putting the answer in form",
             "reflect": f"reflecting on: {one_line(str(data.get('reason', '')), limit=60)}",
         }[progress.stage]
 

@@ -6,7 +6,7 @@ import threading
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -33,19 +33,19 @@ class Hit:
 
 
 class AnswerCache:
-    """Thread-safe. Mirrors the entries of `storage` in memory, those that other processes write as well."""
+    """Thread-safe. Mirrors the entries of `storage` in memory, those that other processes write as well.
+
+    Each scope of each tenant is a shelf with an index of its own: what others store can neither be found from there nor
+    cost it time.
+    """
 
     def __init__(self, storage: Storage, *, min_similarity: float = 0.9) -> None:
         """`min_similarity`, in [-1, 1], is the lowest cosine at which a stored question is put to the guards."""
         self.min_similarity = min_similarity
         self._storage = storage
         self._lock = threading.RLock()
-        self._index = _empty_index()
-        self._entries: dict[int, CacheEntry] = {}
-        self._ids: dict[EpisodeId, int] = {}
-        self._exact: dict[tuple[str, str], list[int]] = {}
-        self._scopes: dict[str, int] = {}
-        self._next_id = 0
+        self._shelves: dict[_Place, _Shelf] = {}
+        self._places: dict[EpisodeId, _Place] = {}
         # The version is read first: what changes in between is then applied twice, never missed.
         self._version = storage.cache_version()
         self._insert(storage.cache_entries())
@@ -53,22 +53,25 @@ class AnswerCache:
     def __len__(self) -> int:
         with self._lock:
             self._refresh()
-            return len(self._entries)
+            return len(self._places)
 
-    def lookup(self, query_text: str, embedding: Array, *, scope: str) -> Hit | None:
-        """The stored answer of `scope` to `query_text`, or None. `embedding` is the question's, `[384]` unit norm.
+    def lookup(self, query_text: str, embedding: Array, *, scope: str, tenant: str = "") -> Hit | None:
+        """The tenant's stored answer of `scope` to `query_text`, or None.
+
+        `embedding` is the question's, `[384]` unit norm.
 
         An exact match has the same text up to surrounding white space and Unicode normal form, case included. A near
         match is at least `min_similarity` close and passes every guard.
         """
         with self._lock:
             self._refresh()
-            if not query_text.strip() or scope not in self._scopes:
+            shelf = self._shelves.get((tenant, scope))
+            if shelf is None or not query_text.strip():
                 return None
-            same = self._exact.get((scope, _key(query_text)))
-            if same:
-                return Hit(entry=self._entries[same[-1]], similarity=1.0, exact=True)
-            near = list(self._near(_checked(embedding), scope))
+            same = shelf.same(query_text)
+            if same is not None:
+                return Hit(entry=same, similarity=1.0, exact=True)
+            near = list(shelf.near(_checked(embedding), min_similarity=self.min_similarity))
         # The guards run outside the lock: they read nothing that changes.
         for entry, similarity in near:
             if same_question(query_text, entry.query).passed:
@@ -89,58 +92,85 @@ class AnswerCache:
             self._refresh()
             return gone
 
-    def _near(self, embedding: Array, scope: str) -> Iterator[tuple[CacheEntry, float]]:
-        """Up to `NEIGHBOURS` entries of the scope with different wordings, nearest first."""
-        wordings: set[str] = set()
-        seen, wanted = 0, NEIGHBOURS
-        while seen < len(self._entries):
-            similarities, ids = self._index.search(embedding[None], min(wanted, len(self._entries)))
-            for similarity, identifier in list(zip(similarities[0].tolist(), ids[0].tolist(), strict=True))[seen:]:
-                if similarity < self.min_similarity or len(wordings) == NEIGHBOURS:
-                    return
-                entry = self._entries[identifier]
-                if entry.scope == scope and _key(entry.query) not in wordings:
-                    wordings.add(_key(entry.query))
-                    yield entry, similarity
-            # Other scopes took places: look further.
-            seen, wanted = min(wanted, len(self._entries)), wanted * 4
-
     def _refresh(self) -> None:
         """Take over what was added or evicted since, here or in another process."""
         version = self._storage.cache_version()
         if version == self._version:
             return
         changes = self._storage.cache_changes(after=self._version)
-        self._remove([episode_id for episode_id in changes if episode_id in self._ids])
+        for episode_id in changes:
+            self._remove(episode_id)
         self._insert([entry for entry in changes.values() if entry is not None])
         self._version = version
 
     def _insert(self, entries: list[CacheEntry]) -> None:
-        if not entries:
-            return
+        by_place: dict[_Place, list[CacheEntry]] = {}
+        for entry in entries:
+            by_place.setdefault((entry.tenant, entry.scope), []).append(entry)
+            self._places[entry.episode_id] = (entry.tenant, entry.scope)
+        for place, group in by_place.items():
+            self._shelves.setdefault(place, _Shelf()).insert(group)
+
+    def _remove(self, episode_id: EpisodeId) -> None:
+        place = self._places.pop(episode_id, None)
+        if place is not None and self._shelves[place].remove(episode_id):
+            del self._shelves[place]
+
+
+_Place: TypeAlias = tuple[str, str]
+"""Tenant and scope."""
+
+
+class _Shelf:
+    """The entries of one tenant and scope, with their index."""
+
+    def __init__(self) -> None:
+        self._index = _empty_index()
+        self._entries: dict[int, CacheEntry] = {}
+        self._ids: dict[EpisodeId, int] = {}
+        self._exact: dict[str, list[int]] = {}
+        self._next_id = 0
+
+    def same(self, query_text: str) -> CacheEntry | None:
+        """The newest entry of that very text, or None."""
+        found = self._exact.get(_key(query_text))
+        return self._entries[found[-1]] if found else None
+
+    def near(self, embedding: Array, *, min_similarity: float) -> Iterator[tuple[CacheEntry, float]]:
+        """Up to `NEIGHBOURS` entries with different wordings, nearest first."""
+        wordings: set[str] = set()
+        seen, wanted = 0, NEIGHBOURS
+        while seen < len(self._entries):
+            similarities, ids = self._index.search(embedding[None], min(wanted, len(self._entries)))
+            for similarity, identifier in list(zip(similarities[0].tolist(), ids[0].tolist(), strict=True))[seen:]:
+                if similarity < min_similarity or len(wordings) == NEIGHBOURS:
+                    return
+                entry = self._entries[identifier]
+                if _key(entry.query) not in wordings:
+                    wordings.add(_key(entry.query))
+                    yield entry, similarity
+            # The same wording took places: look further.
+            seen, wanted = min(wanted, len(self._entries)), wanted * 4
+
+    def insert(self, entries: list[CacheEntry]) -> None:
+        """Take entries in, oldest first."""
         ids = list(range(self._next_id, self._next_id + len(entries)))
         self._next_id += len(entries)
         self._index.add_with_ids(np.stack([_checked(entry.embedding) for entry in entries]), np.array(ids))
         for identifier, entry in zip(ids, entries, strict=True):
             self._entries[identifier] = entry
             self._ids[entry.episode_id] = identifier
-            self._exact.setdefault((entry.scope, _key(entry.query)), []).append(identifier)
-            self._scopes[entry.scope] = self._scopes.get(entry.scope, 0) + 1
+            self._exact.setdefault(_key(entry.query), []).append(identifier)
 
-    def _remove(self, episode_ids: list[EpisodeId]) -> None:
-        if not episode_ids:
-            return
-        ids = [self._ids.pop(episode_id) for episode_id in episode_ids]
-        self._index.remove_ids(np.array(ids))  # pyright: ignore[reportArgumentType]
-        for identifier in ids:
-            entry = self._entries.pop(identifier)
-            key = (entry.scope, _key(entry.query))
-            self._exact[key].remove(identifier)
-            if not self._exact[key]:
-                del self._exact[key]
-            self._scopes[entry.scope] -= 1
-            if not self._scopes[entry.scope]:
-                del self._scopes[entry.scope]
+    def remove(self, episode_id: EpisodeId) -> bool:
+        """Take an entry out; True when none is left."""
+        identifier = self._ids.pop(episode_id)
+        self._index.remove_ids(np.array([identifier]))  # pyright: ignore[reportArgumentType]
+        key = _key(self._entries.pop(identifier).query)
+        self._exact[key].remove(identifier)
+        if not self._exact[key]:
+            del self._exact[key]
+        return not self._entries
 
 
 def _key(text: str) -> str:

@@ -50,7 +50,9 @@ class GenerationRequest:
     """`n` samples that answer `messages`, each continuing the assistant turn begun by `partial_answer`.
 
     `tools` are shown to the model in its own chat format, and what it calls is in `Sample.calls`; under a `tool_choice`
-    of "required", or of a name, every sample calls. `shape` holds every sample to a form, token by token.
+    of "required", or of a name, every sample calls. `shape` holds every sample to a form, token by token; beside tools
+    that may be called, a sample has the form or calls. A partial answer cannot go with a shape, and must not hold the
+    beginning of a call.
     """
 
     messages: tuple[Message, ...]
@@ -71,8 +73,10 @@ class Sample:
     under the model's own distribution (before temperature and top-p), one per generated token (the end-of-sequence
     token left out), or None where the backend has none; `token_texts` goes with it, one string per token.
     `stopped_by` is the stop string that ended it, "" where the model ended its turn, None where that isn't known.
-    `calls` are the tool calls it made, taken out of `text`. `alternatives` has, for each token, the most likely tokens
-    with their log-probabilities, likeliest first; None where none were asked for or the backend has none.
+    `calls` are the tool calls it made, taken out of `text`; the tokens of a local model's calls are among those listed.
+    A call that is of none of the offered tools, or was cut short with none before it, stays in `text`. `alternatives`
+    has, for each token, the most likely tokens with their log-probabilities, likeliest first; None where none were
+    asked for or the backend has none.
     """
 
     text: str
@@ -112,7 +116,8 @@ class Capabilities:
     """What a backend does natively. Callers may use every feature; what is missing is emulated or left None.
 
     `context_tokens` is None where the backend does not say. `continuation` False means that a partial answer is
-    passed on as text in the prompt, not as a true prefix.
+    passed on as text in the prompt, not as a true prefix. `tools` and `shapes` False mean that requests with tools, or
+    with a shape, meet a `UsageError`. `exact_counts` means that `count_tokens` never estimates.
     """
 
     context_tokens: int | None
@@ -120,6 +125,9 @@ class Capabilities:
     logprobs: bool
     continuation: bool
     seed: bool
+    tools: bool = False
+    shapes: bool = False
+    exact_counts: bool = False
 
 
 class CancelToken:

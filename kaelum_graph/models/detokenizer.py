@@ -54,6 +54,10 @@ class Detokenizer:
             self._prefix, self._read = self._read, len(self._ids)
         self._append(new)
 
+    def spell(self, token: int) -> str:
+        """The text of one token on its own."""
+        return self._decode([token])
+
     def take(self, *, final: bool = False) -> str:
         """Text not taken yet. Until `final`, an end that may begin a stop string is held back."""
         end = len(self.text)

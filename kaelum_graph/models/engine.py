@@ -13,9 +13,10 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from kaelum_graph.errors import ModelError
+from kaelum_graph.errors import KaelumError, ModelError
+from kaelum_graph.models.logit_shaping import shape_rows
 from kaelum_graph.models.running_sample import RunningSample
-from kaelum_graph.models.sampling import draw
+from kaelum_graph.models.sampling import alternatives, draw, own_logprobs
 
 
 class Engine(Protocol):
@@ -40,27 +41,47 @@ class Engine(Protocol):
 def draw_rows(samples: Sequence[RunningSample], scores: Tensor) -> Tensor:
     """Draw `[B]` tokens from `scores` `[B, V]` and push each to its sample; one that has ended gets token 0.
 
-    A sample whose text cannot be extended (a tokenizer that fails) ends with that error, alone.
+    Rows of `scores` may be written to. Log-probabilities are those before a request's own changes to the logits. A
+    sample whose text cannot be extended (a tokenizer that fails) ends with that error, alone.
     """
     live = [row for row, sample in enumerate(samples) if not sample.done]
     tokens = torch.zeros(len(samples), dtype=torch.long, device=scores.device)
     if not live:
         return tokens
     picked = [samples[row] for row in live]
+    logits = scores if len(live) == len(samples) else scores[live]
+    others = _alternatives(picked, logits)
+    shaped, before = shape_rows(picked, logits)
     drawn = draw(
-        scores if len(live) == len(samples) else scores[live],
+        logits,
         temperatures=[sample.sampling.temperature for sample in picked],
         top_ps=[sample.sampling.top_p for sample in picked],
         top_ks=[sample.sampling.top_k for sample in picked],
         numbers=[sample.number for sample in picked],
     )
     tokens[live] = drawn.tokens
-    for sample, token, logprob in zip(picked, drawn.tokens.tolist(), drawn.logprobs.tolist(), strict=True):
+    logprobs = drawn.logprobs
+    if shaped:
+        logprobs[shaped] = own_logprobs(before, drawn.tokens[shaped])
+    drawings = zip(picked, drawn.tokens.tolist(), logprobs.tolist(), strict=True)
+    for row, (sample, token, logprob) in enumerate(drawings):
         try:
-            sample.push(token, logprob)
+            sample.push(token, logprob, others.get(row, ()))
+        except KaelumError as error:
+            sample.fail(error)
         except Exception as error:
             sample.fail(ModelError(f"The tokenizer could not decode token {token}: {first_line(error)}"))
     return tokens
+
+
+def _alternatives(samples: Sequence[RunningSample], logits: Tensor) -> dict[int, Sequence[tuple[int, float]]]:
+    """By row, the likeliest tokens with their log-probabilities, for the samples that tell them."""
+    rows = [row for row, sample in enumerate(samples) if sample.sampling.top_logprobs]
+    if not rows:
+        return {}
+    most = max(samples[row].sampling.top_logprobs for row in rows)
+    found = alternatives(logits[rows], most)
+    return {row: told[: samples[row].sampling.top_logprobs] for row, told in zip(rows, found, strict=True)}
 
 
 def can_join(model: Any) -> bool:

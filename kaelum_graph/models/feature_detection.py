@@ -78,11 +78,24 @@ class ServerFeatures:
             self._context_tokens = tokens
 
 
-EXTRAS = ("logprobs", "stream_options", "top_k", "seed", "n", "continue_final_message", "add_generation_prompt")
-"""Parameters that requests carry on our own account: any complaint that names one drops it."""
+EXTRAS = (
+    "logprobs",
+    "top_logprobs",
+    "stream_options",
+    "top_k",
+    "seed",
+    "n",
+    "parallel_tool_calls",
+    "continue_final_message",
+    "add_generation_prompt",
+)
+"""Parameters that can be made up for, or carry nothing the answer needs: any complaint that names one drops it."""
 
 SETTINGS = ("max_completion_tokens", "max_tokens", "temperature", "top_p", "stop", "stream")
 """Parameters that carry the caller's values: dropped when unsupported, kept when only the value is wrong."""
+
+PROMISES = ("tools", "tool_choice", "response_format", "frequency_penalty", "presence_penalty", "logit_bias")
+"""Parameters without which the answer would be another one: a server that lacks one cannot serve the request."""
 
 UNSUPPORTED = re.compile(
     r"unsupported|not supported|n't support|not support|unrecogni[sz]ed|unknown|not permitted|not allowed|unexpected"
@@ -102,7 +115,9 @@ def refused_parameter(message: str, *, param: str | None, sent: Container[str]) 
     if ONE_CHOICE.search(message) and "n" in sent:
         return "n"
     unsupported = UNSUPPORTED.search(message) is not None
-    for name in (*EXTRAS, *SETTINGS):
+    if unsupported and param in PROMISES and param in sent:
+        return param
+    for name in (*EXTRAS, *SETTINGS, *PROMISES):
         if name in sent and (name in EXTRAS or unsupported) and (param == name or _names(message, name)):
             return name
     return None

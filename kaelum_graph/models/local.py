@@ -8,6 +8,7 @@ import logging
 import time
 import warnings
 from collections.abc import Generator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -25,13 +26,18 @@ from kaelum_graph.models.base import (
     GenerationRequest,
     OnDelta,
     PolicyModel,
+    Sampling,
 )
+from kaelum_graph.models.call_reader import call_reader
 from kaelum_graph.models.continuous import ContinuousEngine, prefers_continuous
 from kaelum_graph.models.detokenizer import Detokenizer
 from kaelum_graph.models.engine import Engine
+from kaelum_graph.models.grammars import Grammars
+from kaelum_graph.models.logit_shaping import shaper_for
 from kaelum_graph.models.packed_linear import pack_linear_layers
 from kaelum_graph.models.padded import PaddedEngine
 from kaelum_graph.models.prompts import ChatPrompt, trailing_blanks
+from kaelum_graph.models.request_check import callable_tools, check_decoding, must_call
 from kaelum_graph.models.running_sample import Mailbox, RunningSample
 from kaelum_graph.models.sampling import check_sampling, uniforms
 from kaelum_graph.types import Message
@@ -64,6 +70,8 @@ class LocalPolicyModel(PolicyModel):
         self._eos_ids = self._prompt.eos_ids(model.generation_config, text_config)
         self._context: int | None = getattr(text_config, "max_position_embeddings", None)
         model.generation_config = GenerationConfig(pad_token_id=0)
+        self._vocabulary: int = getattr(text_config, "vocab_size", len(tokenizer))
+        self._grammars = Grammars(tokenizer, vocabulary=self._vocabulary, eos_ids=self._eos_ids)
         self._closed = False
         self._engine = _make_engine(model, engine, max_batch=max_batch, context=self._context)
 
@@ -122,9 +130,16 @@ class LocalPolicyModel(PolicyModel):
 
     @property
     def capabilities(self) -> Capabilities:
-        """Everything, natively."""
+        """Everything, natively; calls and shapes are forced where the tokenizer is one of the library `tokenizers`."""
         return Capabilities(
-            context_tokens=self._context, multiple_samples=True, logprobs=True, continuation=True, seed=True
+            context_tokens=self._context,
+            multiple_samples=True,
+            logprobs=True,
+            continuation=True,
+            seed=True,
+            tools=True,
+            shapes=self._grammars.available,
+            exact_counts=True,
         )
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
@@ -172,7 +187,10 @@ class LocalPolicyModel(PolicyModel):
             if request.n < 1:
                 raise UsageError(f"n is {request.n}; it must be at least 1")
             check_sampling(request.sampling)
-            prompt = self._prompt.encode(request.messages, request.partial_answer)
+            check_decoding(request)
+            self._check_bias(request.sampling)
+            tools = request.tools if callable_tools(request) else ()
+            prompt = self._prompt.encode(request.messages, request.partial_answer, tools)
             if len(prompt) < 2:
                 raise UsageError("the prompt is shorter than two tokens")
             room = request.sampling.max_tokens
@@ -180,7 +198,11 @@ class LocalPolicyModel(PolicyModel):
                 room = min(room, self._context - len(prompt))
                 if room < 1:
                     raise ContextOverflow(limit_tokens=self._context, prompt_tokens=len(prompt))
+            constraints = self._grammars.constraints(request) or [None] * request.n
         except KaelumError as error:
+            return Generation(request_id=request.request_id, error=error)
+        except RecursionError:
+            error = UsageError("the tools, the shape or a call's arguments are nested too deeply")
             return Generation(request_id=request.request_id, error=error)
         return [
             RunningSample(
@@ -194,13 +216,22 @@ class LocalPolicyModel(PolicyModel):
                 detokenizer=Detokenizer(
                     self._prompt.decode,
                     context=prompt,
-                    stop=request.sampling.stop,
+                    # A stop string inside a forced call would leave half a call.
+                    stop=() if must_call(request) else request.sampling.stop,
                     swallow=trailing_blanks(request.partial_answer),
                 ),
                 mailbox=mailbox,
+                shaper=shaper_for(request.sampling, constraints[index]),
+                reader=partial(call_reader, request),
             )
             for index in range(request.n)
         ]
+
+    def _check_bias(self, sampling: Sampling) -> None:
+        """Raise `UsageError` for a bias on a token that the model does not have."""
+        for token, _ in sampling.logit_bias:
+            if token >= self._vocabulary:
+                raise UsageError(f"logit_bias has token {token}; the model's tokens are 0 to {self._vocabulary - 1}")
 
 
 @contextlib.contextmanager

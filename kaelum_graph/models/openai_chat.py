@@ -13,12 +13,12 @@ import openai
 from kaelum_graph.errors import UpstreamError
 from kaelum_graph.models.base import GenerationRequest, Sampling
 from kaelum_graph.models.continuation import PROBE_MAX_TOKENS, PROBE_MESSAGES, probe_continues
-from kaelum_graph.models.feature_detection import ContinuationMode, ServerFeatures
+from kaelum_graph.models.feature_detection import PROMISES, ContinuationMode, ServerFeatures
 from kaelum_graph.models.openai_discovery import Discovery, ListedModel
 from kaelum_graph.models.openai_request import CONTINUATION_FLAGS, request_body, sent_parameters
 from kaelum_graph.models.openai_wire import Event, Usage, WrongShape, read_answer
 from kaelum_graph.models.remote_call import Call, Outcome
-from kaelum_graph.models.remote_sample import RemoteSample, estimate_prompt_tokens
+from kaelum_graph.models.remote_sample import RemoteSample, estimate_request_tokens
 from kaelum_graph.models.request_check import check_request
 from kaelum_graph.models.upstream_errors import Failure, RefusedRequest, Server, read_failure
 from kaelum_graph.types import Json
@@ -109,7 +109,7 @@ class ChatEndpoint:
                 return
             fresh = not any(outcome.samples[index].delivered for index in indexes)
             outcome.restart([index for index in indexes if fresh], draft=draft)
-            if fresh and failure.refused in sent and failure.refused not in CONTINUATION_FLAGS:
+            if fresh and failure.refused in sent and failure.refused not in (*CONTINUATION_FLAGS, *PROMISES):
                 log.info("%s refuses %s; going on without", self.server.address, failure.refused)
                 self.features.refuse(failure.refused)
             elif fresh and failure.room is not None and failure.room < max_tokens:
@@ -124,6 +124,8 @@ class ChatEndpoint:
             else:
                 if failure.refused in CONTINUATION_FLAGS:
                     self.features.continuation = "text"
+                elif failure.refused is not None:
+                    self.features.refuse(failure.refused)
                 error = await self._name_models(failure) if failure.model_missing else failure.error
                 outcome.fail(error, indexes, lost=failure.lost_backend)
                 return
@@ -134,7 +136,7 @@ class ChatEndpoint:
             async with self._slots:
                 await self._read(body, outcome, indexes, call)
         except Exception as error:
-            return self.failure(error, body, estimate_prompt_tokens(outcome.request.messages))
+            return self.failure(error, body, estimate_request_tokens(outcome.request))
         return None
 
     async def _read(self, body: Json, outcome: Outcome, indexes: Sequence[int], call: Call) -> None:
@@ -187,7 +189,7 @@ class ChatEndpoint:
                 continue  # a choice that nobody asked for
             index = indexes[piece.index]
             sample = outcome.samples[index]
-            fresh = sample.feed(piece.text, reasoning=piece.reasoning, tokens=piece.tokens)
+            fresh = sample.feed(piece.text, reasoning=piece.reasoning, tokens=piece.tokens, calls=piece.calls)
             if piece.ended:
                 ended += 1
                 fresh += sample.end(piece.finish)
@@ -211,6 +213,8 @@ class ChatEndpoint:
     def _learn_logprobs(self, outcome: Outcome, samples: Sequence[RemoteSample]) -> None:
         """A server that took `logprobs` and sent text without any does not have them."""
         delivered = [sample for sample in samples if sample.delivered]
+        if outcome.request.tools:
+            return  # some list no tokens beside tools
         if outcome.request.sampling.logprobs and delivered and not any(sample.listed_tokens for sample in delivered):
             self.features.refuse("logprobs")
 

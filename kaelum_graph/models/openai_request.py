@@ -5,8 +5,10 @@ from __future__ import annotations
 from kaelum_graph.models.base import GenerationRequest
 from kaelum_graph.models.continuation import with_draft
 from kaelum_graph.models.feature_detection import ContinuationMode, ServerFeatures
+from kaelum_graph.models.hermes import tool_json
 from kaelum_graph.models.openai_wire import wire_messages
-from kaelum_graph.types import Json, Message
+from kaelum_graph.models.request_check import callable_tools, must_call
+from kaelum_graph.types import Json, Message, Tool
 
 MAX_STOP_STRINGS = 4
 """What OpenAI takes. The others, and these again, are enforced on the text that comes back."""
@@ -47,19 +49,54 @@ def request_body(
     put("temperature", sampling.temperature)
     put("top_p", sampling.top_p, wanted=not greedy and sampling.top_p < 1)
     put("top_k", sampling.top_k, wanted=not greedy and sampling.top_k > 0, into=extra)
-    stop = [text for text in sampling.stop if text][:MAX_STOP_STRINGS]
+    # A stop string inside a forced call would leave half a call.
+    stop = [] if must_call(request) else [text for text in sampling.stop if text][:MAX_STOP_STRINGS]
     put("stop", stop, wanted=bool(stop))
     if sampling.seed is not None:
         put("seed", sample_seed(sampling.seed, first_index))
-    put("logprobs", True, wanted=sampling.logprobs)
-    if features.owner == "llamacpp":
-        # It lists twenty alternatives for each token unless told otherwise.
-        put("top_logprobs", 1, wanted="logprobs" in body)
+    put("logprobs", True, wanted=sampling.logprobs or sampling.top_logprobs > 0)
+    # llama.cpp lists twenty alternatives for each token unless told otherwise.
+    alternatives = sampling.top_logprobs or (1 if features.owner == "llamacpp" else 0)
+    put("top_logprobs", alternatives, wanted=alternatives > 0 and "logprobs" in body)
+    put("parallel_tool_calls", False, wanted=bool(callable_tools(request)) and not request.tool_choice.parallel)
+    body |= promised_parameters(request)
     if request.partial_answer and mode == "flag":
         extra.update(continue_final_message=True, add_generation_prompt=False)
     if extra:
         body["extra_body"] = extra
     return body
+
+
+def promised_parameters(request: GenerationRequest) -> Json:
+    """The parameters without which the answer would be another one; they are never left out."""
+    sampling, choice, shape = request.sampling, request.tool_choice, request.shape
+    body: Json = {}
+    if sampling.frequency_penalty:
+        body["frequency_penalty"] = sampling.frequency_penalty
+    if sampling.presence_penalty:
+        body["presence_penalty"] = sampling.presence_penalty
+    if sampling.logit_bias:
+        body["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias}
+    if callable_tools(request):
+        body["tools"] = [wire_tool(tool) for tool in request.tools]
+        if choice.name is not None:
+            body["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
+        elif choice.mode == "required":
+            body["tool_choice"] = "required"
+    if shape is not None and shape.kind == "json_object":
+        body["response_format"] = {"type": "json_object"}
+    elif shape is not None:
+        form = {"name": shape.name or "answer", "schema": shape.schema, "strict": shape.strict}
+        body["response_format"] = {"type": "json_schema", "json_schema": form}
+    return body
+
+
+def wire_tool(tool: Tool) -> Json:
+    """A tool as the wire has it."""
+    wire = tool_json(tool)
+    if tool.strict:
+        wire["function"]["strict"] = True
+    return wire
 
 
 def sample_seed(seed: int, index: int) -> int:

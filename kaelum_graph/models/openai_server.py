@@ -115,6 +115,8 @@ class OpenAIPolicyModel(PolicyModel):
             logprobs=features.accepts("logprobs"),
             continuation=features.continues,
             seed=features.accepts("seed"),
+            tools=features.accepts("tools"),
+            shapes=features.accepts("response_format"),
         )
 
     def generate(
@@ -213,7 +215,7 @@ class OpenAIPolicyModel(PolicyModel):
         except (openai.OpenAIError, UpstreamError, TimeoutError):
             return estimate_prompt_tokens(messages)
         features.tokenize = form
-        return plausible_prompt_tokens(count, messages)
+        return plausible_prompt_tokens(count, estimate_prompt_tokens(messages))
 
 
 @cache

@@ -10,11 +10,12 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from kaelum_graph.errors import ConfigError, UpstreamError
 from kaelum_graph.models.base import Finish
+from kaelum_graph.models.remote_calls import CallPiece
 from kaelum_graph.models.remote_sample import TokenLogprob
 from kaelum_graph.types import Json, Message
 
 MAX_EVENT_BYTES = 8_000_000
-FINISHES: Mapping[str, Finish] = {"stop": "stop", "length": "length"}
+FINISHES: Mapping[str, Finish] = {"stop": "stop", "tool_calls": "stop", "length": "length"}
 
 
 class WrongShape(UpstreamError):
@@ -67,14 +68,24 @@ def server_root(base_url: str) -> str:
     return base_url.removesuffix("/v1")
 
 
-def wire_messages(messages: Sequence[Message]) -> list[dict[str, str]]:
-    """Messages as the wire has them. A tool's result needs a call's id there, so it goes as a user turn."""
-    return [
-        {"role": "user", "content": f"Tool result:\n{message.content}"}
-        if message.role == "tool"
-        else {"role": message.role, "content": message.content}
-        for message in messages
-    ]
+def wire_messages(messages: Sequence[Message]) -> list[Json]:
+    """Messages as the wire has them. A tool's result that answers no call of theirs goes as a user turn."""
+    called = {call.id for message in messages for call in message.calls}
+    return [_wire_message(message, called) for message in messages]
+
+
+def _wire_message(message: Message, called: set[str]) -> Json:
+    if message.role == "tool":
+        if message.call_id in called:
+            return {"role": "tool", "tool_call_id": message.call_id, "content": message.content}
+        return {"role": "user", "content": f"Tool result:\n{message.content}"}
+    turn: Json = {"role": message.role, "content": message.content}
+    if message.calls:
+        turn["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments or "{}"}}
+            for call in message.calls
+        ]
+    return turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +96,7 @@ class Piece:
     text: str = ""
     reasoning: str = ""
     tokens: tuple[TokenLogprob, ...] = ()
+    calls: tuple[CallPiece, ...] = ()
     ended: bool = False
     finish: Finish | None = None
 
@@ -206,19 +218,43 @@ def _read_choice(choice: object, *, streamed: bool) -> Piece:
         raise WrongShape("the server sent a choice without a message")
     turn = cast("Json", turn) if isinstance(turn, dict) else {}
     content, finish = turn.get("content"), fields.get("finish_reason")
+    calls = _read_calls(turn.get("tool_calls"))
     reasoning = turn.get("reasoning_content") or turn.get("reasoning")
     if content is None:
         content = turn.get("refusal")
-    if content is None and not streamed and not reasoning and finish != "length":
+    if content is None and not streamed and not reasoning and not calls and finish != "length":
         raise WrongShape("the server answered without content")
     return Piece(
         index=index if isinstance(index, int) else 0,
         text=text_of(content),
         reasoning=text_of(reasoning),
         tokens=_read_tokens(fields.get("logprobs")),
+        calls=calls,
         ended=finish is not None,
         finish=FINISHES.get(finish) if isinstance(finish, str) else None,
     )
+
+
+def _read_calls(calls: object) -> tuple[CallPiece, ...]:
+    """The pieces of a `tool_calls` list; in a whole answer their position numbers them."""
+    if not isinstance(calls, list):
+        return ()
+    pieces: list[CallPiece] = []
+    for position, call in enumerate(cast("list[object]", calls)):
+        fields = cast("Json", call) if isinstance(call, dict) else {}
+        function: object = fields.get("function")
+        told = cast("Json", function) if isinstance(function, dict) else {}
+        index, name, arguments = fields.get("index"), told.get("name"), told.get("arguments")
+        identity = fields.get("id")
+        pieces.append(
+            CallPiece(
+                index=index if isinstance(index, int) else position,
+                id=identity if isinstance(identity, str) else "",
+                name=name if isinstance(name, str) else "",
+                arguments=json.dumps(arguments) if isinstance(arguments, dict) else text_of(arguments),
+            )
+        )
+    return tuple(pieces)
 
 
 def text_of(content: object) -> str:
@@ -259,5 +295,18 @@ def read_token_logprobs(entries: object) -> tuple[TokenLogprob, ...]:
         if raw is None:
             raw = token.encode(errors="replace") if isinstance(token, str) else b""
         value = float(logprob) if isinstance(logprob, int | float) else float("nan")
-        tokens.append(TokenLogprob(raw, value))
+        tokens.append(TokenLogprob(raw, value, _read_alternatives(fields.get("top_logprobs"))))
     return tuple(tokens)
+
+
+def _read_alternatives(entries: object) -> tuple[tuple[str, float], ...]:
+    """Tokens with their log-probabilities, likeliest first."""
+    if not isinstance(entries, list):
+        return ()
+    told: list[tuple[str, float]] = []
+    for entry in cast("list[object]", entries):
+        fields = cast("Json", entry) if isinstance(entry, dict) else {}
+        token, logprob = fields.get("token"), fields.get("logprob")
+        if isinstance(token, str) and isinstance(logprob, int | float):
+            told.append((token, float(logprob)))
+    return tuple(sorted(told, key=lambda item: -item[1]))

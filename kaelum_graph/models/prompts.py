@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import groupby
 from typing import Any, get_args
 
 from kaelum_graph.errors import UsageError
 from kaelum_graph.models.detokenizer import Decode
-from kaelum_graph.types import Message, Role
+from kaelum_graph.models.hermes import CLOSE, OPEN, arguments_of, tool_json, with_tools_as_text
+from kaelum_graph.models.request_check import check_last_message
+from kaelum_graph.types import Json, Message, Role, Tool, ToolCall
 
 END_OF_TURN = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_turn|>", "<end_of_turn>")
 
@@ -21,15 +26,21 @@ class ChatPrompt:
         self._backend = backend if hasattr(backend, "decode") else None
         # A tokenizer whose file sets truncation or padding drops that at its first use, which no thread must see.
         tokenizer.encode("a")
+        self._knows_tools = self._shows_tools()
+        self.decode = self._decoder()
+        """Ids to text, special tokens left out but for the tags of a call, and nothing tidied up."""
 
-    def encode(self, messages: Sequence[Message], partial_answer: str = "") -> list[int]:
+    def encode(self, messages: Sequence[Message], partial_answer: str = "", tools: Sequence[Tool] = ()) -> list[int]:
         """Prompt tokens up to the end of `partial_answer`, its trailing blanks left out (see `trailing_blanks`).
 
-        Raises `UsageError` where the messages make no sense or the template refuses them.
+        Tools, calls and results go through the template where it writes calls as Hermes models do, else as text of
+        that form. Raises `UsageError` where the messages make no sense or the template refuses them.
         """
         check_messages(messages)
+        if not self._knows_tools:
+            messages, tools = with_tools_as_text(messages, tools), ()
         if getattr(self._tokenizer, "chat_template", None):
-            text = self._render(messages)
+            text = self._render(messages, tools)
             # The template writes the begin-of-sequence token itself.
             ids = self._tokenizer.encode(text, add_special_tokens=False)
         else:
@@ -41,13 +52,15 @@ class ChatPrompt:
             ids = [*ids, *self._tokenizer.encode(answer, add_special_tokens=False)]
         return [int(token) for token in ids]
 
-    @property
-    def decode(self) -> Decode:
-        """Ids to text, special tokens left out and nothing tidied up."""
+    def _decoder(self) -> Decode:
         if self._backend is not None:
-            backend = self._backend
-            return lambda ids: backend.decode(ids, skip_special_tokens=True)
-        return lambda ids: self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            decode: Decode = partial(self._backend.decode, skip_special_tokens=True)
+        else:
+            tokenizer = self._tokenizer
+            decode = partial(tokenizer.decode, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        added = self._tokenizer.get_added_vocab()
+        hidden = {added[tag]: tag for tag in (OPEN, CLOSE) if tag in added and not decode([added[tag]])}
+        return partial(_decode_with, decode, hidden) if hidden else decode
 
     def eos_ids(self, *configs: Any) -> frozenset[int]:
         """Every id that ends a turn: by `configs` (each with `eos_token_id`), the tokenizer, or a well-known name."""
@@ -59,21 +72,34 @@ class ChatPrompt:
         found.update(vocabulary[name] for name in END_OF_TURN if name in vocabulary)
         return frozenset(found)
 
-    def _render(self, messages: Sequence[Message]) -> str:
+    def _shows_tools(self) -> bool:
+        """Whether the template writes tools and calls in the form that is read here."""
+        if not getattr(self._tokenizer, "chat_template", None):
+            return False
+        probe = Tool(name="probe_of_the_template")
+        messages = (Message("user", "a"), Message("assistant", "", (ToolCall("call_1", probe.name, "{}"),)))
         try:
-            return self._template(messages)
+            text = self._template([*messages, Message("tool", "result", call_id="call_1")], [probe])
+        except Exception:  # whatever a template that was not made for tools does with them
+            return False
+        return OPEN in text and text.count(probe.name) >= 2 and "result" in text
+
+    def _render(self, messages: Sequence[Message], tools: Sequence[Tool]) -> str:
+        try:
+            return self._template(messages, tools)
         except Exception as error:
             folded = _fold_system(messages)
             if folded is None:
                 raise _refusal(error) from error
         try:
-            return self._template(folded)
+            return self._template(folded, tools)
         except Exception as error:
             raise _refusal(error) from error
 
-    def _template(self, messages: Sequence[Message]) -> str:
-        turns = [{"role": message.role, "content": message.content} for message in messages]
-        return self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+    def _template(self, messages: Sequence[Message], tools: Sequence[Tool]) -> str:
+        options: Json = {"tools": [tool_json(tool) for tool in tools]} if tools else {}
+        turns = [_turn(message) for message in messages]
+        return self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False, **options)
 
 
 def trailing_blanks(text: str) -> str:
@@ -94,11 +120,31 @@ def check_messages(messages: Sequence[Message]) -> None:
             raise UsageError(
                 f"message {position} has role {message.role!r} and {type(message.content).__name__} content"
             )
-    last = messages[-1]
-    if last.role == "assistant":
-        raise UsageError("the last message is the assistant's; give what it began as partial_answer")
-    if not last.content.strip():
-        raise UsageError("the last message is empty")
+        if message.calls and message.role != "assistant":
+            raise UsageError(f"message {position} has role {message.role!r} and calls; only the assistant calls")
+    check_last_message(messages[-1])
+
+
+def _turn(message: Message) -> Json:
+    """A message as chat templates expect it."""
+    turn: Json = {"role": message.role, "content": message.content}
+    if message.calls:
+        turn["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments_of(call)}}
+            for call in message.calls
+        ]
+    if message.call_id:
+        turn["tool_call_id"] = message.call_id
+    return turn
+
+
+def _decode_with(decode: Decode, hidden: Mapping[int, str], ids: list[int]) -> str:
+    """`decode`, with the tokens of `hidden` as the text given there."""
+    parts: list[str] = []
+    for token, run in groupby(ids, key=hidden.get):
+        run = list(run)
+        parts.append(decode(run) if token is None else token * len(run))
+    return "".join(parts)
 
 
 def _refusal(error: Exception) -> UsageError:
@@ -112,4 +158,4 @@ def _fold_system(messages: Sequence[Message]) -> list[Message] | None:
     rest = [message for message in messages if message.role != "system"]
     if not system or not rest:
         return None
-    return [Message(rest[0].role, "\n\n".join([*system, rest[0].content])), *rest[1:]]
+    return [replace(rest[0], content="\n\n".join([*system, rest[0].content])), *rest[1:]]

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from kaelum_graph.errors import KaelumError, UpstreamError
 from kaelum_graph.models.base import CancelToken, Delta, Finish, Generation, GenerationRequest, OnDelta
-from kaelum_graph.models.remote_sample import RemoteSample, plausible_prompt_tokens
+from kaelum_graph.models.remote_sample import RemoteSample, estimate_request_tokens, plausible_prompt_tokens
 
 Result = TypeVar("Result")
 
@@ -134,6 +134,9 @@ class Outcome:
                 continue
             if not sample.done:
                 self.emit(index, sample.halt(halt or "cancelled"))
+            if sample.problem:
+                self._failures[index] = UpstreamError(f"The model did not do as it was asked: {sample.problem}.")
+                continue
             finished.append(sample)
         failures = list(self._failures.values())
         if not finished:
@@ -145,7 +148,7 @@ class Outcome:
         return Generation(
             request_id=request.request_id,
             samples=tuple(sample.sample() for sample in finished),
-            prompt_tokens=plausible_prompt_tokens(self.claimed_prompt_tokens, request.messages, request.partial_answer)
+            prompt_tokens=plausible_prompt_tokens(self.claimed_prompt_tokens, estimate_request_tokens(request))
             if answered
             else 0,
         )

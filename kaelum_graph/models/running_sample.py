@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from kaelum_graph.errors import KaelumError, ModelError
 from kaelum_graph.models.base import Delta, Finish, Sample, Sampling
+from kaelum_graph.models.call_reader import CallReader
 from kaelum_graph.models.detokenizer import Detokenizer
+from kaelum_graph.models.logit_shaping import LogitShaper
 from kaelum_graph.types import RequestId
 
 
@@ -45,7 +47,8 @@ class RunningSample:
     """Sample `index` of a request, shared by the engine that extends it and the caller that waits for it.
 
     `prompt` are its prompt tokens; `tokens` those drawn so far, the end-of-sequence token left out; `max_tokens` is
-    already clipped to what the context window leaves. Whoever ends it first wins: an engine with a stop or the
+    already clipped to what the context window leaves. `shaper` changes its logits, and may end it; `reader` makes what
+    takes tool calls out of its text. Whoever ends it first wins: an engine with a stop or the
     length, the caller with a cancellation or a deadline. After that, pushes do nothing.
     """
 
@@ -61,6 +64,8 @@ class RunningSample:
         numbers: NDArray[np.float64],
         detokenizer: Detokenizer,
         mailbox: Mailbox,
+        shaper: LogitShaper | None = None,
+        reader: Callable[[], CallReader | None] = lambda: None,
     ) -> None:
         self.request_id = request_id
         self.index = index
@@ -71,11 +76,15 @@ class RunningSample:
         self.out_of_memory = 0
         self.error: KaelumError | None = None
         self.finish: Finish | None = None
+        self.shaper = shaper
         self._logprobs: list[float] = []
+        self._alternatives: list[Sequence[tuple[int, float]]] = []
         self._eos_ids = eos_ids
         self._numbers = numbers
         self._detokenizer = detokenizer
         self._mailbox = mailbox
+        self._reader = reader
+        self._streamed = reader()
         self._lock = threading.Lock()
 
     @property
@@ -93,8 +102,11 @@ class RunningSample:
         """Prompt and tokens so far: what a model must have read before the next token."""
         return self.prompt + self.tokens
 
-    def push(self, token: int, logprob: float) -> None:
-        """Take the next token and its natural log-probability; may end the sample."""
+    def push(self, token: int, logprob: float, alternatives: Sequence[tuple[int, float]] = ()) -> None:
+        """Take the next token, its natural log-probability and the likeliest tokens with theirs; may end the sample.
+
+        Raises `ModelError` where its grammar does not allow the token.
+        """
         with self._lock:
             if self.done:
                 return
@@ -104,15 +116,20 @@ class RunningSample:
             if token in self._eos_ids:
                 self._end(finish="stop")
                 return
+            if self.shaper is not None:
+                self.shaper.take(token)
             self.tokens.append(token)
             self._logprobs.append(logprob)
+            self._alternatives.append(alternatives)
             self._detokenizer.push(token)
-            if self._detokenizer.stopped:
+            if self._detokenizer.stopped or (self.shaper is not None and self.shaper.ended):
                 self._end(finish="stop")
             elif len(self.tokens) >= self.max_tokens:
                 self._end(finish="length")
             else:
                 self._emit()
+                if self._streamed is not None and self._streamed.repeats:
+                    self._end(finish="stop")  # a weak model would go on for ever
 
     def stop(self, finish: Finish) -> None:
         """End it with what it has."""
@@ -131,14 +148,25 @@ class RunningSample:
         with self._lock:
             texts = tuple(self._detokenizer.token_texts)
             ended = "" if self.finish == "stop" else None
+            text, calls = self._detokenizer.text, ()
+            if (reader := self._reader()) is not None:
+                text = reader.feed(text) + reader.flush()
+                calls = reader.calls
             return Sample(
-                text=self._detokenizer.text,
+                text=text,
                 finish=self.finish or "cancelled",
                 completion_tokens=len(self.tokens),
                 token_logprobs=tuple(self._logprobs[: len(texts)]) if self.sampling.logprobs else None,
                 token_texts=texts if self.sampling.logprobs else None,
                 stopped_by=self._detokenizer.stopped_by if self._detokenizer.stopped else ended,
+                calls=calls,
+                alternatives=self._told(len(texts)) if self.sampling.top_logprobs else None,
             )
+
+    def _told(self, count: int) -> tuple[tuple[tuple[str, float], ...], ...]:
+        """The alternatives of the first `count` tokens."""
+        spell = self._detokenizer.spell
+        return tuple(tuple((spell(token), value) for token, value in row) for row in self._alternatives[:count])
 
     def _end(self, *, finish: Finish | None = None, error: KaelumError | None = None) -> None:
         self._emit(final=True)
@@ -146,9 +174,11 @@ class RunningSample:
         self._mailbox.put(Wake())
 
     def _emit(self, *, final: bool = False) -> None:
-        if self._mailbox.streaming:
+        if self._mailbox.streaming or self._streamed is not None:
             text = self._detokenizer.take(final=final)
-            if text:
+            if self._streamed is not None:
+                text = self._streamed.feed(text) + (self._streamed.flush() if final else "")
+            if text and self._mailbox.streaming:
                 self._mailbox.put(Delta(request_id=self.request_id, index=self.index, text=text))
 
 

@@ -79,7 +79,6 @@ def draw(
     top_k = torch.tensor(top_ks, dtype=torch.int64, device=device)
     number = torch.tensor(numbers, dtype=torch.float64, device=device)
 
-    normaliser = logits.logsumexp(-1)
     values, ids = likeliest(logits, CANDIDATES)
     tokens = torch.where(values == values[:, :1], ids, logits.shape[1]).amin(-1)
 
@@ -107,8 +106,21 @@ def draw(
 
     # A row without one finite maximum has no candidate equal to it; keep the index legal, its NaN tells the rest.
     tokens = tokens.clamp(max=logits.shape[1] - 1)
+    return Draw(tokens=tokens, logprobs=own_logprobs(logits, tokens))
+
+
+def own_logprobs(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Log-probabilities `[B]` of `tokens` `[B]` under raw `logits` `[B, V]`; NaN where these are not finite."""
+    normaliser = logits.logsumexp(-1)
     logprobs = logits.gather(1, tokens[:, None])[:, 0] - normaliser
-    return Draw(tokens=tokens, logprobs=torch.where(torch.isfinite(normaliser), logprobs, torch.nan))
+    return torch.where(torch.isfinite(normaliser), logprobs, torch.nan)
+
+
+def alternatives(logits: Tensor, count: int) -> list[list[tuple[int, float]]]:
+    """The `count` likeliest tokens of each row of raw `logits` `[B, V]` with their log-probabilities, in order."""
+    values, ids = likeliest(logits, count)
+    logprobs = values - logits.logsumexp(-1, keepdim=True)
+    return [list(zip(*row, strict=True)) for row in zip(ids.tolist(), logprobs.tolist(), strict=True)]
 
 
 def likeliest(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -74,13 +74,14 @@ class StructureBook:
         outcomes: Sequence[RolloutOutcome],
         *,
         choice: Choice | None,
-        question: str,
+        question: str | None,
         episode_id: str,
     ) -> DueDiscovery | None:
         """Take in a finished query; what is due to be discovered now, if anything. Raises `StorageError`.
 
         `outcomes` are the samples drawn from the question alone, in the arms that `choice` gave them (all "without" for
         None): what was branched or mended from another is no sample of its own. The same episode again changes nothing.
+        A `question` of None is not kept: no structure will be sought with it as an example.
         """
         checked = _checked(embedding)
         with self._store.transaction():
@@ -135,6 +136,15 @@ class StructureBook:
                 else:
                     self._store.put_entry(replace(claim, state="trial", structure=structure))
         return structure
+
+    def revision(self) -> tuple[int, int]:
+        """Another one after every change of the file, by any process. Costs microseconds."""
+        return self._store.revision()
+
+    def in_use(self) -> list[Structure]:
+        """The structures that are dealt out now: adopted, or on trial."""
+        entries = self._store.entries("WHERE model = ? AND state IN ('trial', 'adopted')", self.model)
+        return [entry.structure for entry in entries]
 
     def entries(self) -> list[Entry]:
         """Every structure of every model, and where it stands."""

@@ -212,6 +212,11 @@ class StructureStore:
         """Forget a structure, so that it may be sought again."""
         self._run("DELETE FROM structures WHERE cluster = ? AND model = ?", cluster, model)
 
+    def revision(self) -> tuple[int, int]:
+        """Another one after every change of the file, here or in another process, as long as this store is open."""
+        with self._lock:
+            return self._rows("PRAGMA data_version")[0][0], self._connection.total_changes
+
     def close(self) -> None:
         """Close the file. Idempotent."""
         with self._lock:

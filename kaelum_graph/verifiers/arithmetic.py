@@ -31,6 +31,10 @@ class Calculation:
     right: bool
 
 
+MENDED = "Recomputed: "
+"""How the observation of a rollout begins whose answer was worked out again from its own calculations."""
+
+
 @register
 class ArithmeticVerifier(Verifier):
     """Fails on the first wrong calculation, passes when there are some and all are right."""
@@ -40,8 +44,12 @@ class ArithmeticVerifier(Verifier):
 
     def check(self, query: Query, candidate: Candidate, sandbox: Sandbox) -> Evidence:
         found = calculations(candidate.text)
+        # The answer is what the calculations come to without their slips: these speak no longer against it.
+        mended = MENDED in (candidate.observation or "")
         for calculation in found:
             if not calculation.right:
+                if mended:
+                    return unscored(self, "the slips were mended, and the answer with them")
                 stated = f"{calculation.left} = {calculation.stated}"
                 return vote(self, "fail", f"{stated} is wrong: {in_decimals(calculation.actual)}")
         if not found:

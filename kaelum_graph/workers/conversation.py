@@ -9,6 +9,9 @@ from typing import ClassVar
 from kaelum_graph.types import Message, Query
 from kaelum_graph.workers.base import Prompt, Worker
 
+GO_ON = "With what was found out above, answer the question."
+"""Said after turns that followed the question, where the model would not see that it is its turn."""
+
 
 def instructed(
     query: Query,
@@ -24,23 +27,40 @@ def instructed(
     `demonstrations` show the form of a good answer: as turns of a user and an assistant, which small models heed best;
     inside a conversation as examples in the system message, so that no model takes them for something that was said.
     `request` frames the last user turn; `reflection` is appended to it, since small models heed what stands last.
-    `structure` is a plan, and follows the instructions.
+    `structure` is a plan, and follows the instructions. What came after the question (calls of tools and their results)
+    follows it, and then the reflection has a turn of its own.
     """
     # Many chat templates take one system message only, and that first.
     system = [turn.content for turn in query.history if turn.role == "system"]
     turns = [turn for turn in query.history if turn.role != "system"]
     if structure:
         instructions = with_structure(instructions, structure)
-    if turns:
+    if turns or query.since:
         instructions += "".join(f"\n\nExample\n{asked}\n{answered}" for asked, answered in demonstrations)
         demonstrations = ()
     shown: list[Message] = []
     for asked, answered in demonstrations:
         shown += [Message("user", request.replace("{query}", asked)), Message("assistant", answered)]
     last = request.replace("{query}", query.text)
-    if reflection:
-        last += f"\n\nEarlier attempts failed: {reflection.strip()}\nAvoid this mistake."
-    return (Message("system", "\n\n".join([*system, instructions])), *shown, *turns, Message("user", last))
+    failed = f"Earlier attempts failed: {reflection.strip()}\nAvoid this mistake." if reflection else ""
+    if failed and not query.since:
+        last += f"\n\n{failed}"
+    given = (*shown, *turns, Message("user", last), *query.since)
+    if query.since and (failed or query.since[-1].role == "assistant"):
+        given = (*given, Message("user", f"{GO_ON}\n\n{failed}" if failed else f"{GO_ON}\n{last}"))
+    return (Message("system", "\n\n".join([*system, instructions])), *given)
+
+
+def plain_conversation(query: Query) -> tuple[Message, ...]:
+    """The caller's own conversation, nothing added but what makes it one that a model can go on with."""
+    # Many chat templates take one system message only, and that first.
+    system = [turn.content for turn in query.history if turn.role == "system"]
+    turns = [turn for turn in query.history if turn.role != "system"]
+    first = [Message("system", "\n\n".join(system))] if system else []
+    given = (*first, *turns, Message("user", query.text), *query.since)
+    if query.since and query.since[-1].role == "assistant":
+        return (*given, Message("user", f"{GO_ON}\n{query.text}"))
+    return given
 
 
 def with_structure(instructions: str, structure: str) -> str:

@@ -12,6 +12,7 @@ from kaelum_graph.observations import OUTPUT_FENCE, said_after, shown
 from kaelum_graph.sandbox.base import Sandbox
 from kaelum_graph.types import Query, WorkerName
 from kaelum_graph.verifiers import QUERY_CHECKS
+from kaelum_graph.verifiers.arithmetic import MENDED
 from kaelum_graph.workers import register
 from kaelum_graph.workers.base import Conclusion
 from kaelum_graph.workers.conversation import InstructedWorker
@@ -79,7 +80,7 @@ class Math(InstructedWorker):
             if said is not None and answer:
                 slip = recomputed(query.text, without_code(said), answer)
                 if slip is not None:
-                    answer, seen = slip.answer, f"{seen}\nRecomputed: {'; '.join(slip.lines)}"
+                    answer, seen = slip.answer, f"{seen}\n{MENDED}{'; '.join(slip.lines)}"
                 # A program that failed is not what the answer comes from.
                 return Conclusion(answer=answer, program=ran.program if ran.answer else None, observation=seen)
         if ran is not None and ran.answer is not None:
@@ -92,7 +93,7 @@ class Math(InstructedWorker):
         answer = plain_value(query.text, clean(found)) if found is not None else ""
         slip = recomputed(query.text, prose, answer) if answer else None
         if slip is not None:
-            return Conclusion(answer=slip.answer, observation="Recomputed: " + "; ".join(slip.lines))
+            return Conclusion(answer=slip.answer, observation=MENDED + "; ".join(slip.lines))
         if answer:
             return Conclusion(answer=answer)
         return ran or Conclusion(answer=None, error="No final answer was given: end with \\boxed{answer}.")
@@ -108,7 +109,7 @@ def _duration(question: str, lines: list[str], named: str | None) -> Conclusion:
         stated = [read_duration(line.rpartition("=")[2], form=form) for line in slips if "=" in line]
         if length is None or (length in stated and length != span.length):
             answer = form.write(span.length)
-            return Conclusion(answer=answer, observation=f"Recomputed: {span.end} - {span.start} = {answer}")
+            return Conclusion(answer=answer, observation=f"{MENDED}{span.end} - {span.start} = {answer}")
     if length is None:
         return Conclusion(
             answer=said or None, error=None if said else "No final answer was given: end with \\boxed{answer}."

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,42 @@ def test_entries_of_other_scopes_do_not_crowd_out_the_right_one(cache: AnswerCac
     hit = cache.lookup("What's art?", vector, scope="s")
     assert hit is not None
     assert hit.entry.episode_id == "right"
+
+
+def test_another_tenant_is_never_served(cache: AnswerCache, storage: Storage) -> None:
+    for tenant in ("ann", "bob"):
+        one = entry(f"of-{tenant}", "What is art?", unit(1))
+        cache.add(replace(one, tenant=tenant))
+    for reader in (cache, AnswerCache(storage)):  # that took them in, and that reads them from the store
+        for text in ("What is art?", "what's art"):
+            for tenant in ("ann", "bob"):
+                hit = reader.lookup(text, unit(1), scope="s", tenant=tenant)
+                assert hit is not None
+                assert hit.entry.episode_id == f"of-{tenant}"
+            assert reader.lookup(text, unit(1), scope="s", tenant="carl") is None
+            assert reader.lookup(text, unit(1), scope="s") is None
+    assert cache.evict("of-ann")
+    assert cache.lookup("What is art?", unit(1), scope="s", tenant="ann") is None
+    assert cache.lookup("What is art?", unit(1), scope="s", tenant="bob") is not None
+
+
+def test_a_tenants_flood_neither_hides_nor_slows_what_another_keeps(storage: Storage) -> None:
+    vector = unit(1)
+    flood = [replace(entry(f"flood{index}", f"What is art {index}?", vector), tenant="ann") for index in range(2000)]
+    storage._file.write(
+        lambda connection: connection.executemany(
+            "INSERT INTO cache_entries (episode_id, scope, query, answer, embedding, tenant) VALUES (?, ?, ?, ?, ?, ?)",
+            [(one.episode_id, one.scope, one.query, "{}", one.embedding.tobytes(), one.tenant) for one in flood],
+        )
+    )
+    cache = AnswerCache(storage)
+    cache.add(replace(entry("right", "What is art?", normed(vector + 0.1 * unit(2))), tenant="bob"))
+    assert len(cache) == 2001
+    hit = cache.lookup("What's art?", vector, scope="s", tenant="bob")
+    assert hit is not None
+    assert hit.entry.episode_id == "right"
+    searched = cache._shelves["bob", "s"]._index.ntotal
+    assert searched == 1, "the search goes through the tenant's own entries alone"
 
 
 def test_the_next_neighbour_is_tried_when_a_guard_blocks_the_first(cache: AnswerCache) -> None:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 
 from kaelum_graph.models.base import GenerationRequest, Sampling
-from kaelum_graph.models.remote_sample import RemoteSample, TokenLogprob, plausible_prompt_tokens
+from kaelum_graph.models.remote_sample import (
+    RemoteSample,
+    TokenLogprob,
+    estimate_prompt_tokens,
+    plausible_prompt_tokens,
+)
 from kaelum_graph.types import Message
 
 
@@ -101,4 +106,4 @@ def test_a_token_count_is_believed_where_it_can_be_true(claimed: int | None, exp
 
 @pytest.mark.parametrize(("claimed", "expected"), [(30, 30), (-3, 33), (10**9, 33), (None, 33), ("12", 33), (0, 33)])
 def test_a_prompt_count_is_believed_where_it_can_be_true(claimed: object, expected: int) -> None:
-    assert plausible_prompt_tokens(claimed, [Message("user", "x" * 100)]) == expected
+    assert plausible_prompt_tokens(claimed, estimate_prompt_tokens([Message("user", "x" * 100)])) == expected

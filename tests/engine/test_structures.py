@@ -40,7 +40,7 @@ from kaelum_graph.structures.trial import MOST_QUERIES
 from kaelum_graph.types import Array, Message, Query, WorkerName
 from kaelum_graph.workers import all_workers, worker
 from tests.engine.routing_queries import QUERIES
-from tests.graphs.scripted_model import ScriptedModel
+from tests.graphs.scripted_model import Said, ScriptedModel
 
 MATH = WorkerName("math")
 QUESTIONS = (
@@ -431,7 +431,7 @@ def test_a_discovery_whose_process_died_is_taken_over(tmp_path: Path, monkeypatc
     assert due is not None
     model = discovering()
 
-    def meanwhile(request: GenerationRequest, drawn: int) -> str:
+    def meanwhile(request: GenerationRequest, drawn: int) -> Said:
         if drawn == 0:
             assert ask(one, 3) == (None, None)
             assert one.discover(due, discovering(), worker("math")) is None
@@ -452,11 +452,11 @@ def test_a_discovery_that_was_taken_over_leaves_the_new_one_alone(
     assert due is not None
     late, taken_over, model = threading.Event(), threading.Event(), discovering()
 
-    def slow(request: GenerationRequest, drawn: int) -> str:
+    def slow(request: GenerationRequest, drawn: int) -> Said:
         assert taken_over.wait(10)
         return model.script(request, drawn)
 
-    def newer(request: GenerationRequest, drawn: int) -> str:
+    def newer(request: GenerationRequest, drawn: int) -> Said:
         taken_over.set()
         assert late.wait(10)
         return model.script(request, drawn)
@@ -561,7 +561,7 @@ def test_the_benchmark_compares_by_question_and_goes_on_where_it_stopped(tmp_pat
     planner = discovering(plan=" Name the country that is asked for\n2. Recall the city where its rulers sit")
     known = {task.question: task.reference for task in benchmark.tasks("capitals", seed=2, size=6)}
 
-    def script(request: GenerationRequest, drawn: int) -> str:
+    def script(request: GenerationRequest, drawn: int) -> Said:
         if "You plan how" in request.messages[0].content:
             assert not any(question in request.messages[-1].content for question in known)
             return planner.script(request, drawn)

@@ -11,6 +11,7 @@ from kaelum_graph.sandbox.base import Limits, ProgramResult, Sandbox
 from kaelum_graph.types import Candidate, Query, RolloutId, WorkerName
 from kaelum_graph.verifiers import verifier
 from kaelum_graph.verifiers.arithmetic import calculations, in_decimals
+from kaelum_graph.workers import worker
 
 
 class NoSandbox(Sandbox):
@@ -121,3 +122,19 @@ def test_in_decimals() -> None:
     assert in_decimals(Fraction(84)) == "84"
     assert in_decimals(Fraction(5, 2)) == "2.5"
     assert in_decimals(Fraction(2, 3)) == "0.666667 (2/3)"
+
+
+def test_a_slip_that_was_mended_speaks_against_no_answer() -> None:
+    text = "258 + 52 + 516 = 1000\n\\boxed{1000}"
+    own = Candidate(rollout_id=RolloutId(0), worker=WorkerName("math"), text=text, answer="1000")
+    found = worker("math").conclude(Query(text="How many are there in all?"), text, NoSandbox())
+    mended = Candidate(
+        rollout_id=RolloutId(1),
+        worker=WorkerName("math"),
+        text=text,
+        answer=found.answer,
+        observation=found.observation,
+    )
+    assert found.answer == "826"
+    assert verifier("arithmetic").check(Query(text="?"), own, NoSandbox()).outcome == "fail"
+    assert verifier("arithmetic").check(Query(text="?"), mended, NoSandbox()).outcome == "unscored"

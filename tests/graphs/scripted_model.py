@@ -15,15 +15,17 @@ from kaelum_graph.models.base import (
     PolicyModel,
     Sample,
 )
-from kaelum_graph.types import Message
+from kaelum_graph.types import Message, ToolCall
 
-Script = Callable[[GenerationRequest, int], str]
+Said = str | tuple[str, tuple[ToolCall, ...]]
+Script = Callable[[GenerationRequest, int], Said]
 
 
 class ScriptedModel(PolicyModel):
     """`script(request, k)` gives the text of the k-th sample that was ever drawn, which ends at a stop string.
 
-    Every request is kept; `calls` holds how many shared each call.
+    It may also give the text and the tool calls beside it. Every request is kept; `calls` holds how many shared each
+    call. `tools` and `shapes` are what the model says it can do.
     """
 
     name = "scripted"
@@ -34,10 +36,19 @@ class ScriptedModel(PolicyModel):
         self.requests: list[GenerationRequest] = []
         self.calls: list[int] = []
         self.drawn = 0
+        self.tools = self.shapes = True
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(context_tokens=4096, multiple_samples=True, logprobs=True, continuation=True, seed=True)
+        return Capabilities(
+            context_tokens=4096,
+            multiple_samples=True,
+            logprobs=True,
+            continuation=True,
+            seed=True,
+            tools=self.tools,
+            shapes=self.shapes,
+        )
 
     def generate(
         self,
@@ -55,7 +66,9 @@ class ScriptedModel(PolicyModel):
         self.requests.append(request)
         samples: list[Sample] = []
         for index in range(request.n):
-            text, stopped_by = until_stop(self.script(request, self.drawn), request.sampling.stop)
+            said = self.script(request, self.drawn)
+            text, calls = (said, ()) if isinstance(said, str) else said
+            text, stopped_by = until_stop(text, request.sampling.stop)
             self.drawn += 1
             words = tuple(text.split(" "))
             tokens = tuple(word + " " for word in words[:-1]) + words[-1:]
@@ -69,6 +82,7 @@ class ScriptedModel(PolicyModel):
                     token_texts=tokens,
                     token_logprobs=(-0.5,) * len(tokens),
                     stopped_by=stopped_by,
+                    calls=calls,
                 )
             )
         return Generation(request_id=request.request_id, samples=tuple(samples), prompt_tokens=10)
@@ -89,6 +103,6 @@ def always(text: str) -> Script:
     return lambda request, k: text
 
 
-def cycle(*texts: str) -> Script:
+def cycle(*texts: Said) -> Script:
     """A script that goes round these texts."""
     return lambda request, k: texts[k % len(texts)]

@@ -472,7 +472,7 @@ def test_feedback_and_metrics_without_a_query(kaelum: Run, tmp_path: Path) -> No
     assert json.loads(done.stdout) == {"feedback": "e1", "kept": True}
     assert [rating.score for rating in storage.feedback_for(EpisodeId("e2"))] == [1.0]
     [rating] = storage.feedback_for(EpisodeId("e1"))
-    assert (rating.correction, rating.score, rating.worker) == ("4", 0.0, "math")
+    assert (rating.correction, rating.score, rating.worker, rating.source) == ("4", 0.0, "math", "cli")
     storage.close()
 
     assert "  feedback       2" in kaelum("--metrics").stdout
@@ -487,7 +487,7 @@ def test_feedback_and_metrics_without_a_query(kaelum: Run, tmp_path: Path) -> No
 def test_the_graph_is_drawn_without_a_model(kaelum: Run) -> None:
     done = kaelum("graph")
     assert done.returncode == 0, done.stderr
-    for node in ("embed", "cache", "route", "verify", "reflect", "feedback", "respond"):
+    for node in ("embed", "call", "cache", "route", "verify", "reflect", "shape", "feedback", "respond"):
         assert node in done.stdout
     assert "graph TD" in done.stdout
 

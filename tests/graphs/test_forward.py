@@ -38,7 +38,7 @@ def model_of(kaelum: Kaelum) -> ScriptedModel:
 
 def test_every_node_of_the_design_is_drawn() -> None:
     drawing = mermaid()
-    for node in ("embed", "cache", "route", "verify", "reflect", "feedback", "respond"):
+    for node in ("embed", "call", "cache", "route", "verify", "reflect", "shape", "feedback", "respond"):
         assert f"{node}(" in drawing
     for node in ("select", "expand", "evaluate", "backpropagate"):
         assert f"lats\\3a{node}" in drawing or f"lats:{node}" in drawing
@@ -173,7 +173,7 @@ def test_the_episode_is_written(make_kaelum: MakeKaelum, tmp_path: Path) -> None
 
 def test_a_full_disk_loses_no_answer(make_kaelum: MakeKaelum) -> None:
     kaelum = make_kaelum(always(boxed("5")))
-    connection = kaelum.services.storage._connection
+    connection = kaelum.services.storage._file._writer
     connection.execute(f"PRAGMA max_page_count = {connection.execute('PRAGMA page_count').fetchone()[0]}")
     answer = kaelum.ask(EQUATION, worker="math")
     assert answer.answer == "5"

@@ -1,0 +1,106 @@
+"""What people say of answers: kept, changed and taken back."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from kaelum_flow.services import Services
+from kaelum_flow.state import checked_tenant, well_formed
+from kaelum_graph.errors import UnknownEpisode, UsageError
+from kaelum_graph.feedback import Feedback
+from kaelum_graph.types import EpisodeId
+from kaelum_graph.workers import worker as find_worker
+
+
+class Ratings:
+    """The part of `Kaelum` that takes ratings. It loads no model."""
+
+    services: Services
+
+    def feedback(
+        self,
+        episode_id_or_query: str,
+        *,
+        score: float | None = None,
+        answer: str | None = None,
+        worker: str | None = None,
+        comment: str | None = None,
+        steps: Sequence[tuple[int, float]] = (),
+        feedback_id: str | None = None,
+        tenant: str = "",
+        source: str = "python",
+        key: str = "",
+    ) -> bool:
+        """Keep a rating of an answer, by its id or by the query's exact text (the tenant's newest episode of it).
+
+        `score` is in [0, 1]; `answer` is the right answer; `worker` the one that should have been asked; `steps` rates
+        single steps of the answer, counted from 0. `source` and `key` say where the rating came from and what it rates.
+        It is on disk when this returns. Giving the same `feedback_id` again changes nothing and returns False; ids are
+        a tenant's own. A score under 0.5, or a correction, takes the answer out of the cache. Raises `UnknownEpisode`,
+        also for another tenant's, and `UsageError` for an unknown worker or a score out of range.
+        """
+        if worker is not None:
+            find_worker(worker)
+        storage, named, tenant = self.services.storage, well_formed(episode_id_or_query), checked_tenant(tenant)
+        rating = Feedback(
+            id=uuid.uuid4().hex if feedback_id is None else well_formed(feedback_id),
+            episode_id=EpisodeId(named),
+            tenant=tenant,
+            score=score,
+            correction=None if answer is None else well_formed(answer),
+            worker=worker,
+            comment=None if comment is None else well_formed(comment),
+            steps=tuple(steps),
+            source=well_formed(source),
+            key=well_formed(key),
+        )
+        if rating.says_nothing:
+            raise UsageError("feedback says nothing: give a score, an answer, a worker, steps or a comment.")
+        if not storage.has_episode(named, tenant=tenant):
+            newest = storage.latest_episode_id(named, tenant=tenant)
+            if newest is None:
+                raise UnknownEpisode(f"feedback for '{named}': no such episode.")
+            rating = dataclasses.replace(rating, episode_id=newest)
+        return storage.add_feedback(rating)
+
+    def update_feedback(
+        self,
+        feedback_id: str,
+        *,
+        score: float | None = None,
+        answer: str | None = None,
+        worker: str | None = None,
+        comment: str | None = None,
+        steps: Sequence[tuple[int, float]] | None = None,
+        tenant: str = "",
+    ) -> bool:
+        """Change what a rating says; what is None stays. False when the tenant has none of that id.
+
+        Fields mean, and are checked, as with `feedback`. It is on disk when this returns.
+        """
+        if worker is not None:
+            find_worker(worker)
+        given = {
+            "score": score,
+            "correction": None if answer is None else well_formed(answer),
+            "worker": worker,
+            "comment": None if comment is None else well_formed(comment),
+            "steps": None if steps is None else tuple(steps),
+        }
+        said: Any = {name: value for name, value in given.items() if value is not None}
+        updated = self.services.storage.update_feedback(
+            well_formed(feedback_id), lambda before: dataclasses.replace(before, **said), tenant=checked_tenant(tenant)
+        )
+        return updated is not None
+
+    def delete_feedback(self, feedback_id: str, *, tenant: str = "") -> bool:
+        """Take a rating back; False when the tenant has none of that id. An answer taken out of the cache stays out."""
+        return self.services.storage.delete_feedback(well_formed(feedback_id), tenant=checked_tenant(tenant))
+
+    async def afeedback(self, episode_id_or_query: str, **rating: Any) -> bool:
+        """`feedback` off the event loop."""
+        return await asyncio.to_thread(self.feedback, episode_id_or_query, **rating)

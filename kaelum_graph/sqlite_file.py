@@ -1,0 +1,196 @@
+"""One SQLite file under many threads: readers never wait for writers, and writers share the wait for the disk.
+
+Reads take a connection of a pool, so that under WAL they see the last commit without waiting for the next one. Writes
+are handed to one thread, which does all that wait in a single transaction, a savepoint each: a synchronisation with
+the disk then acknowledges many of them.
+"""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from kaelum_graph.errors import StorageError, UsageError
+
+T = TypeVar("T")
+Row = tuple[Any, ...]
+Work = Callable[[sqlite3.Connection], Any]
+
+MOST_READERS = 8
+"""Connections that read at the same time; a further reader waits for one. A read takes microseconds."""
+
+BUSY_SECONDS = 30.0
+"""How long a write waits for that of another process."""
+
+NOT_UNICODE = "the store takes valid Unicode text alone, not half of a surrogate pair"
+
+_STOP: Final = None
+
+
+class SqliteFile:
+    """Thread-safe; several processes may share the file. What `write` acknowledges by returning is on disk."""
+
+    def __init__(self, path: Path, *, what: str, prepare: Callable[[sqlite3.Connection], None]) -> None:
+        """`what` the file is, for errors; `prepare` makes or migrates the tables. Raises `StorageError`."""
+        self.path = path
+        self._lock = threading.Lock()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+        self._waiting: queue.SimpleQueue[tuple[Work, Future[Any]] | None] = queue.SimpleQueue()
+        self._idle: list[sqlite3.Connection] = []
+        self._places = threading.BoundedSemaphore(MOST_READERS)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = self._connect()
+        except (OSError, sqlite3.Error) as error:
+            raise StorageError(f"{path}: cannot open {what}: {error}") from error
+        try:
+            self._writer.execute("PRAGMA journal_mode=WAL")
+            self._writer.execute("PRAGMA synchronous=FULL")
+            prepare(self._writer)
+        except sqlite3.Error as error:
+            self._writer.close()
+            raise StorageError(f"{path}: cannot open {what}: {error}") from error
+        except BaseException:
+            self._writer.close()
+            raise
+
+    def rows(self, statement: str, arguments: Sequence[object] = ()) -> list[Row]:
+        """The rows of a query, as of the last commit. Raises `StorageError`."""
+        try:
+            with self._reader() as connection:
+                return connection.execute(statement, arguments).fetchall()
+        except sqlite3.Error as error:
+            raise StorageError(f"{self.path}: cannot read: {error}") from error
+        except UnicodeEncodeError as error:
+            raise UsageError(f"{NOT_UNICODE}: {error.object!r}.") from error
+
+    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What `work` returns, once all that it wrote is on disk; nothing of it is where it raises.
+
+        `work` runs on another thread and may run again from the beginning, so it only touches the connection. Raises
+        `StorageError` for a full disk and the like, and whatever `work` raises itself.
+        """
+        future: Future[T] = Future()
+        with self._lock:
+            if self._closed:
+                raise StorageError(f"{self.path}: cannot write: it is closed")
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="kaelum-store", daemon=True)
+                self._thread.start()
+            self._waiting.put((work, future))
+        try:
+            return future.result()
+        except sqlite3.Error as error:
+            raise StorageError(f"{self.path}: cannot write: {error}") from error
+        except UnicodeEncodeError as error:
+            raise UsageError(f"{NOT_UNICODE}: {error.object!r}.") from error
+
+    def close(self) -> None:
+        """Do the writes that wait, then close every connection. Idempotent."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._waiting.put(_STOP)
+            idle, self._idle = self._idle, []
+        if self._thread is not None:
+            self._thread.join()
+        for connection in (*idle, self._writer):
+            connection.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self.path, check_same_thread=False, timeout=BUSY_SECONDS, isolation_level=None)
+
+    @contextmanager
+    def _reader(self) -> Generator[sqlite3.Connection]:
+        with self._places:
+            with self._lock:
+                if self._closed:
+                    raise StorageError(f"{self.path}: cannot read: it is closed")
+                connection = self._idle.pop() if self._idle else None
+            if connection is None:
+                connection = self._connect()
+                connection.execute("PRAGMA query_only=ON")
+            try:
+                yield connection
+            finally:
+                with self._lock:
+                    kept = not self._closed
+                    if kept:
+                        self._idle.append(connection)
+                if not kept:
+                    connection.close()
+
+    def _serve(self) -> None:
+        stopping = False
+        while not stopping:
+            batch = [self._waiting.get()]
+            while not self._waiting.empty():
+                batch.append(self._waiting.get())
+            stopping = batch[-1] is _STOP
+            writes = [item for item in batch if item is not None]
+            if not self._together(writes):
+                # One of them broke the transaction for all: each gets its own, and its own error.
+                for one in writes:
+                    self._alone(*one)
+
+    def _together(self, writes: list[tuple[Work, Future[Any]]]) -> bool:
+        """Commit all of them at once, but for those that refuse; False when nothing was committed."""
+        if len(writes) < 2:
+            return not writes
+        connection, told = self._writer, list[tuple[Future[Any], Any, BaseException | None]]()
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for work, future in writes:
+                connection.execute("SAVEPOINT one")
+                try:
+                    told.append((future, work(connection), None))
+                except sqlite3.Error:
+                    raise
+                except BaseException as error:
+                    connection.execute("ROLLBACK TO one")
+                    told.append((future, None, error))
+                connection.execute("RELEASE one")
+            connection.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            return False
+        for future, result, error in told:
+            _tell(future, result, error)
+        return True
+
+    def _alone(self, work: Work, future: Future[Any]) -> None:
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+            result = work(self._writer)
+            self._writer.execute("COMMIT")
+        except BaseException as error:
+            self._roll_back()
+            _tell(future, None, error)
+        else:
+            _tell(future, result, None)
+
+    def _roll_back(self) -> None:
+        # A full disk may have ended the transaction already. Whatever is wrong with the file, this thread goes on.
+        with suppress(sqlite3.Error):
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+
+
+def _tell(future: Future[Any], result: Any, error: BaseException | None) -> None:
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
+
+
+def of_tenant(tenant: str | None) -> tuple[str, tuple[str, ...]]:
+    """What to add to a condition for the rows of one tenant, and its arguments; nothing for None, which is all."""
+    return ("", ()) if tenant is None else (" AND tenant = ?", (tenant,))

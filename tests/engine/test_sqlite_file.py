@@ -1,0 +1,170 @@
+"""Readers don't wait for writers, writers share the disk, and one that fails harms no other."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from kaelum_graph.errors import StorageError, UsageError
+from kaelum_graph.sqlite_file import MOST_READERS, SqliteFile
+
+
+def prepare(connection: sqlite3.Connection) -> None:
+    connection.execute("CREATE TABLE IF NOT EXISTS numbers (n INTEGER PRIMARY KEY)")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Generator[SqliteFile]:
+    file = SqliteFile(tmp_path / "file.sqlite", what="the test's file", prepare=prepare)
+    yield file
+    file.close()
+
+
+def insert(connection: sqlite3.Connection, number: int) -> int:
+    connection.execute("INSERT INTO numbers VALUES (?)", (number,))
+    return number
+
+
+def numbers(file: SqliteFile) -> list[int]:
+    return [row[0] for row in file.rows("SELECT n FROM numbers ORDER BY n")]
+
+
+class HeldUp:
+    """Holds the writing thread until it is let go, so that what is handed in meanwhile is one batch."""
+
+    def __init__(self, file: SqliteFile) -> None:
+        self.inside, self.go_on = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=file.write, args=(self._work,))
+        self._thread.start()
+        assert self.inside.wait(10)
+
+    def _work(self, connection: sqlite3.Connection) -> None:
+        insert(connection, 1000)
+        self.inside.set()
+        assert self.go_on.wait(10)
+
+    def let_go(self) -> None:
+        self.go_on.set()
+        self._thread.join()
+
+
+def written_together(file: SqliteFile, works: list[int | Exception]) -> list[int | str]:
+    """What each of the works came to, all handed in while the writer was busy."""
+    held, results = HeldUp(file), dict[int, int | str]()
+
+    def one(place: int, what: int | Exception) -> None:
+        def work(connection: sqlite3.Connection) -> int:
+            if isinstance(what, Exception):
+                insert(connection, 500 + place)
+                raise what
+            return insert(connection, what)
+
+        try:
+            results[place] = file.write(work)
+        except (StorageError, UsageError) as error:
+            results[place] = type(error).__name__
+
+    threads = [threading.Thread(target=one, args=pair) for pair in enumerate(works)]
+    for thread in threads:
+        thread.start()
+    while file._waiting.qsize() < len(works):
+        time.sleep(0.001)
+    held.let_go()
+    for thread in threads:
+        thread.join()
+    return [results[place] for place in range(len(works))]
+
+
+def test_a_write_gives_its_result_and_is_seen_at_once(file: SqliteFile) -> None:
+    assert file.write(lambda connection: insert(connection, 7)) == 7
+    assert numbers(file) == [7]
+
+
+def test_what_waits_is_committed_together(file: SqliteFile) -> None:
+    commits = list[str]()
+    file._writer.set_trace_callback(lambda statement: commits.append(statement) if statement == "COMMIT" else None)
+    assert written_together(file, [1, 2, 3, 4, 5]) == [1, 2, 3, 4, 5]
+    file._writer.set_trace_callback(None)
+    assert len(commits) == 2  # the one that held them up, and theirs
+    assert numbers(file) == [1, 2, 3, 4, 5, 1000]
+
+
+def test_one_that_refuses_undoes_its_own_writes_alone(file: SqliteFile) -> None:
+    assert written_together(file, [1, UsageError("no"), 2]) == [1, "UsageError", 2]
+    assert numbers(file) == [1, 2, 1000]
+
+
+def test_an_error_of_the_database_is_told_to_whom_it_concerns(file: SqliteFile) -> None:
+    assert sorted(map(str, written_together(file, [1, 1, 2]))) == ["1", "2", "StorageError"]
+    assert numbers(file) == [1, 2, 1000]
+
+
+def test_a_reader_does_not_wait_for_a_writer(file: SqliteFile) -> None:
+    held = HeldUp(file)
+    started = time.monotonic()
+    assert numbers(file) == []  # as of the last commit
+    assert time.monotonic() - started < 5
+    held.let_go()
+    assert numbers(file) == [1000]
+
+
+def test_readers_change_nothing_and_errors_are_one_class(file: SqliteFile) -> None:
+    with pytest.raises(StorageError, match="cannot read"):
+        file.rows("INSERT INTO numbers VALUES (1)")
+    with pytest.raises(StorageError, match="cannot read"):
+        file.rows("SELECT * FROM nothing")
+    assert numbers(file) == []
+
+
+def test_many_threads_share_a_few_connections(file: SqliteFile) -> None:
+    failures = list[BaseException]()
+
+    def work(thread: int) -> None:
+        try:
+            for number in range(10):
+                file.write(lambda connection, n=thread * 10 + number: insert(connection, n))
+                assert thread * 10 + number in numbers(file)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(thread,)) for thread in range(32)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert numbers(file) == list(range(320))
+    assert 1 <= len(file._idle) <= MOST_READERS
+
+
+def test_closing_keeps_what_waits_and_closes_every_connection(tmp_path: Path) -> None:
+    path = tmp_path / "file.sqlite"
+    file = SqliteFile(path, what="the test's file", prepare=prepare)
+    held = HeldUp(file)
+    late = threading.Thread(target=lambda: file.write(lambda connection: insert(connection, 5)))
+    late.start()
+    while file._waiting.qsize() < 1:
+        time.sleep(0.001)
+    numbers(file)
+    idle = list(file._idle)
+    closing = threading.Thread(target=file.close)
+    closing.start()
+    held.let_go()
+    for thread in (late, closing):
+        thread.join()
+    file.close()
+    for connection in (*idle, file._writer):
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("SELECT 1")
+    for use in (lambda: file.rows("SELECT 1"), lambda: file.write(lambda connection: insert(connection, 1))):
+        with pytest.raises(StorageError, match="closed"):
+            use()
+    assert not path.with_name("file.sqlite-wal").exists(), "the last connection takes the journal with it"
+    again = SqliteFile(path, what="the test's file", prepare=prepare)
+    assert numbers(again) == [5, 1000]
+    again.close()
