@@ -288,7 +288,8 @@ async def faults(through: str) -> list[str]:
     async with httpx2.AsyncClient(timeout=FAULT_SECONDS + 15) as client:
         for fault in FAULTS[1:]:
             for model in ("kaelum-direct", "kaelum"):
-                more = {"kaelum": {"deadline_ms": 1000 * FAULT_SECONDS / 2, "cache": False}}
+                search = {"kaelum": {"deadline_ms": 1000 * FAULT_SECONDS / 2, "cache": False}}
+                more = {} if model == "kaelum-direct" else search
                 began = time.perf_counter()
                 try:
                     reply = await client.post(
@@ -298,7 +299,14 @@ async def faults(through: str) -> list[str]:
                 except httpx2.HTTPError as error:
                     status, text = type(error).__name__, str(error)
                 seconds = time.perf_counter() - began
-                told = json.loads(text).get("error", {}).get("message", "an answer") if text.startswith("{") else text
+                told = text
+                if text.startswith("{"):
+                    reply_body = json.loads(text)
+                    told = (
+                        reply_body["error"]["message"]
+                        if "error" in reply_body
+                        else "an answer: " + str(reply_body["choices"][0]["message"]["content"])
+                    )
                 lines.append(f"| {fault} | {model} | {status} | {seconds:.1f} s | {told[:120]} |")
     return lines
 

@@ -41,7 +41,15 @@ class HashMismatch(WeightsError):
 
 
 class UpstreamError(ModelError):
-    """A remote model server was unreachable, failed, or answered against its own protocol."""
+    """A remote model server was unreachable, failed, or answered against its own protocol.
+
+    `status` is its HTTP status where it gave one; `retry_after` the seconds after which it wants to be asked again.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
 
 
 class ContextOverflow(ModelError):

@@ -47,6 +47,8 @@ class CallReader:
         self._gap = ""
         self._inside = False
         self._begun = False
+        self._over = False
+        self._tried = 0  # where to look for the next closing tag that may end the block
         self._bare = True
         self._calls: list[ToolCall] = []
         self.repeats = False
@@ -70,6 +72,7 @@ class CallReader:
 
     def flush(self) -> str:
         """The rest of the text, when no more will come."""
+        self._over = True
         if self._bare and self._take(unfenced(self._held).replace(OPEN, "").replace(CLOSE, "")):
             self._held = ""
             return ""
@@ -89,12 +92,12 @@ class CallReader:
 
     def _step(self, out: list[str]) -> bool:
         """Read up to the next tag; False where there is none yet."""
-        at = self._held.find(CLOSE if self._inside else OPEN)
+        at = self._end_of_block() if self._inside else self._held.find(OPEN)
         if self._inside:
             if at < 0:
                 return False
             block, self._held = self._held[:at], self._held[at + len(CLOSE) :]
-            self._inside = False
+            self._inside, self._tried = False, 0
             if self._take(block):
                 self._gap = ""
             else:
@@ -109,6 +112,19 @@ class CallReader:
         self._gap = self._held[len(text) : at]
         self._held, self._inside = self._held[at + len(OPEN) :], True
         return True
+
+    def _end_of_block(self) -> int:
+        """Where the closing tag is; -1 where it isn't there yet. One within an argument's text closes nothing."""
+        first = self._held.find(CLOSE)
+        if first < 0 or not in_string(self._held[:first]):
+            return first
+        at = self._held.find(CLOSE, max(first, self._tried))
+        while at >= 0 and not read_calls(self._held[:at], self._names):
+            self._tried = at + 1
+            at = self._held.find(CLOSE, self._tried)
+        if at >= 0 or not self._over or read_calls(self._held, self._names):
+            return at
+        return first  # what never becomes a call ends at its first tag after all
 
     def _take(self, text: str) -> bool:
         """Add the calls that `text` spells; whether it spells any."""
@@ -150,6 +166,11 @@ def may_be_bare(text: str) -> bool:
         return True
     key, closed, _ = rest[1:].partition('"')
     return rest[0] == '"' and (key in FIRST_KEYS if closed else any(name.startswith(key) for name in FIRST_KEYS))
+
+
+def in_string(text: str) -> bool:
+    """Whether JSON that begins so is within a string at its end."""
+    return text.replace("\\\\", "").replace('\\"', "").count('"') % 2 == 1
 
 
 def unfenced(text: str) -> str:

@@ -31,6 +31,10 @@ COMBINED = frozenset(
 )
 """Keywords beside which an object's properties are not all that it may, or must, hold."""
 
+PARTS = frozenset({"$dynamicRef", "$ref", "anyOf", "oneOf"})
+OWN = frozenset({"additionalProperties", "patternProperties", "properties", "required"})
+"""What an object may say of itself beside `PARTS` that speak of the same object."""
+
 MAPS = ("properties", "$defs", "definitions")
 LISTS = ("anyOf", "oneOf", "prefixItems")
 SINGLE = ("items", "additionalProperties")
@@ -39,9 +43,10 @@ SINGLE = ("items", "additionalProperties")
 def closed(schema: Json) -> Json:
     """`schema` with `additionalProperties: false` wherever an object names its properties and says nothing else of it.
 
-    A schema with `allOf` anywhere is returned as it is: its parts must leave room for one another.
+    A schema that combines others anywhere, by `allOf` or by alternatives or a reference beside properties, is returned
+    as it is: its parts must leave room for one another.
     """
-    return schema if _holds_all_of(schema) else cast("Json", _closed(schema))
+    return schema if _combines(schema) else cast("Json", _closed(schema))
 
 
 def _closed(schema: object) -> object:
@@ -70,7 +75,10 @@ def _closed(schema: object) -> object:
     return result
 
 
-def _holds_all_of(value: object) -> bool:
+def _combines(value: object) -> bool:
     if isinstance(value, dict):
-        return "allOf" in value or any(map(_holds_all_of, cast("Json", value).values()))
-    return isinstance(value, list) and any(map(_holds_all_of, cast("list[object]", value)))
+        parts = cast("Json", value)
+        if "allOf" in parts or not (PARTS.isdisjoint(parts) or OWN.isdisjoint(parts)):
+            return True
+        return any(map(_combines, parts.values()))
+    return isinstance(value, list) and any(map(_combines, cast("list[object]", value)))

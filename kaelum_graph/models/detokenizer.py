@@ -21,9 +21,18 @@ class Detokenizer:
 
     `context` are the tokens before the first one (some decoders need them to place spaces). `swallow` is white space
     that the caller already has at the end of the partial answer: as much of it as the text begins with is left out.
+    Between the two texts of `unstopped`, where given, stop strings count for nothing.
     """
 
-    def __init__(self, decode: Decode, *, context: Sequence[int], stop: Sequence[str] = (), swallow: str = "") -> None:
+    def __init__(
+        self,
+        decode: Decode,
+        *,
+        context: Sequence[int],
+        stop: Sequence[str] = (),
+        swallow: str = "",
+        unstopped: tuple[str, str] | None = None,
+    ) -> None:
         self._decode = decode
         self._ids = list(context[-CONTEXT_TOKENS:])
         self._prefix = 0
@@ -31,6 +40,7 @@ class Detokenizer:
         self._stop = tuple(stop)
         self._longest_stop = max((len(text) for text in stop), default=0)
         self._swallow = swallow
+        self._unstopped = unstopped
         self._emitted = 0
         self.text = ""
         self.token_texts: list[str] = []
@@ -77,10 +87,20 @@ class Detokenizer:
         self.token_texts.append(new)
         if new and self._stop:
             start = max(0, len(self.text) - len(new) - self._longest_stop + 1)
-            found = [(at, stop) for stop in self._stop if (at := self.text.find(stop, start)) >= 0]
+            found = [(at, stop) for stop in self._stop if (at := self._find(stop, start)) >= 0]
             if found:
                 at, self.stopped_by = min(found)
                 self._cut(at)
+
+    def _find(self, stop: str, start: int) -> int:
+        """Where the stop string first is, from `start` on; -1 where it isn't."""
+        at = self.text.find(stop, start)
+        while at >= 0 and self._unstopped is not None:
+            opening, closing = self._unstopped
+            if self.text.rfind(opening, 0, at) <= self.text.rfind(closing, 0, at):
+                break
+            at = self.text.find(stop, at + 1)
+        return at
 
     def _cut(self, length: int) -> None:
         """Shorten the text, dropping the tokens that lie wholly beyond its new end."""

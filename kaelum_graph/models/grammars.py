@@ -40,11 +40,11 @@ class Constraint:
     def allowed(self) -> NDArray[np.bool_]:
         """`[V]` whether each token may come next; V is the vocabulary's size or a little more, up to a multiple of 32.
 
-        Raises `ModelError` where the library gave up on the grammar.
+        Raises `UsageError` where the library gave up on the grammar, as it does on patterns that take too much memory.
         """
         mask = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         if self._matcher.is_error():
-            raise ModelError(f"The grammar could not be followed: {one_line(self._matcher.get_error())}")
+            raise UsageError(f"The tools or the shape cannot be followed: {one_line(self._matcher.get_error())}")
         return np.unpackbits(mask, bitorder="little").view(np.bool_)
 
     def take(self, token: int) -> None:

@@ -33,6 +33,7 @@ from kaelum_graph.models.continuous import ContinuousEngine, prefers_continuous
 from kaelum_graph.models.detokenizer import Detokenizer
 from kaelum_graph.models.engine import Engine
 from kaelum_graph.models.grammars import Grammars
+from kaelum_graph.models.hermes import CLOSE, OPEN
 from kaelum_graph.models.logit_shaping import shaper_for
 from kaelum_graph.models.packed_linear import pack_linear_layers
 from kaelum_graph.models.padded import PaddedEngine
@@ -219,6 +220,7 @@ class LocalPolicyModel(PolicyModel):
                     # A stop string inside a forced call would leave half a call.
                     stop=() if must_call(request) else request.sampling.stop,
                     swallow=trailing_blanks(request.partial_answer),
+                    unstopped=(OPEN, CLOSE) if tools else None,
                 ),
                 mailbox=mailbox,
                 shaper=shaper_for(request.sampling, constraints[index]),

@@ -38,7 +38,7 @@ class LogitShaper:
             self._constraint.take(token)
 
     def apply(self, logits: Tensor) -> None:
-        """Change one row of logits `[V]` in place. Raises `ModelError` where the grammar allows no token at all."""
+        """Change one row of logits `[V]` in place. Raises `UsageError` where the grammar cannot be followed."""
         changes = dict(self._bias)
         for token, count in self._counts.items():
             changes[token] = changes.get(token, 0.0) - count * self._frequency - self._presence

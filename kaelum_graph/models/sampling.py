@@ -25,6 +25,8 @@ from kaelum_graph.models.base import Sampling
 
 CANDIDATES = 256
 CHUNK = 64
+LEAST_TEMPERATURE = 1e-6
+"""A lower one is greedy in effect, and logits divided by much less would be infinite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +73,11 @@ def draw(
 ) -> Draw:
     """One token for each row of `logits` `[B, V]` (float32, raw); `numbers` are uniform in [0, 1).
 
-    Temperature 0 is greedy (the lowest id wins a tie). A row with non-finite logits gets a NaN log-probability.
+    Temperature 0, or one under `LEAST_TEMPERATURE`, is greedy (the lowest id wins a tie). A row with
+    non-finite logits gets a NaN log-probability.
     """
     device = logits.device
+    temperatures = [t if t >= LEAST_TEMPERATURE else 0.0 for t in temperatures]
     temperature = torch.tensor(temperatures, dtype=torch.float32, device=device)
     top_p = torch.tensor(top_ps, dtype=torch.float64, device=device)
     top_k = torch.tensor(top_ks, dtype=torch.int64, device=device)

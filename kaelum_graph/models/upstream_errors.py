@@ -93,7 +93,7 @@ def _status_failure(error: openai.APIStatusError, server: Server, sent: Containe
     if status in (401, 403):
         problem = "does not accept the API key" if server.secrets else "wants an API key"
         line = f"{server.address} {problem} (HTTP {status}){shown}"
-        return Failure(error=UpstreamError(line), lost_backend=True)
+        return Failure(error=UpstreamError(line, status=status), lost_backend=True)
     if status == 404:
         if "model" in detail.lower() or _field(error.body, "code") == "model_not_found":
             line = f"{server.address} has no model {server.model!r}"
@@ -102,10 +102,11 @@ def _status_failure(error: openai.APIStatusError, server: Server, sent: Containe
         return Failure(error=UpstreamError(line), lost_backend=True)
     if status in RETRYABLE_STATUS or status >= 500:
         quota = _field(error.body, "code") == "insufficient_quota"
+        wait = _retry_after(error.response.headers)
         return Failure(
-            error=UpstreamError(f"{server.address} failed (HTTP {status}){shown}"),
+            error=UpstreamError(f"{server.address} failed (HTTP {status}){shown}", status=status, retry_after=wait),
             retry=not quota,
-            retry_after=_retry_after(error.response.headers),
+            retry_after=wait,
         )
     return Failure(error=RefusedRequest(f"{server.address} refused the request (HTTP {status}){shown}"))
 

@@ -109,6 +109,26 @@ async def test_a_full_queue_sends_away() -> None:
     await crowd.finish()
 
 
+async def test_no_tenant_keeps_the_others_out_of_a_full_queue() -> None:
+    crowd = Crowd(gate(queue=3))
+    for index in range(4):
+        crowd.add("busy", f"busy{index}")
+        await settle()
+    crowd.add("quiet", "quiet0")
+    await settle()
+    with pytest.raises(ApiError) as raised:
+        await crowd.tasks[3]
+    assert (raised.value.status, raised.value.code) == (429, "server_overloaded")
+    assert (crowd.admission.running, crowd.admission.waiting) == (1, 3)
+    for name in ("busy", "quiet"):  # who has as many waiting as any has no claim to more
+        with pytest.raises(ApiError):
+            async with crowd.admission.slot(who(name)):
+                pass
+    await crowd.finish()
+    assert crowd.order == ["busy0", "busy1", "quiet0", "busy2"]
+    assert (crowd.admission.running, crowd.admission.waiting) == (0, 0)
+
+
 async def test_who_leaves_the_queue_gives_up_the_turn_at_once() -> None:
     crowd = Crowd(gate())
     crowd.add("a")

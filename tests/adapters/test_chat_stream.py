@@ -86,6 +86,14 @@ async def test_usage_comes_only_where_it_is_asked_for(kaelum: Kaelum) -> None:
     assert all("usage" not in chunk and chunk["choices"] for chunk in chunks)
 
 
+async def test_obfuscation_makes_chunks_equally_long(kaelum: Kaelum) -> None:
+    play = says("a", "a rather longer piece", "é" * 30)
+    lines = await lines_of(kaelum, play, stream_options={"include_obfuscation": True})
+    spoken = [chunk for chunk in chunks_of(lines) if chunk["choices"][0]["delta"].get("content")]
+    assert len({len(json.dumps(chunk, ensure_ascii=False)) for chunk in spoken}) == 1
+    assert all("obfuscation" not in chunk for chunk in chunks_of(await lines_of(kaelum, play)))
+
+
 async def test_an_empty_answer_is_an_empty_text(kaelum: Kaelum) -> None:
     assert {"content": ""} in deltas(chunks_of(await lines_of(kaelum, says())))
 

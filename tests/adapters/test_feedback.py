@@ -189,3 +189,11 @@ async def test_an_answer_called_wrong_is_served_no_more(app: FastAPI, kaelum: Ka
         assert (await kaelum.aask("What is 2 + 2?")).cache == "hit"
         await give(app, {"id": f"chatcmpl-{answer.id}", **fields})
         assert (await kaelum.aask("What is 2 + 2?")).cache == state, fields
+
+
+async def test_feedback_counts_against_the_keys_rate(kaelum: Kaelum, episode: EpisodeId) -> None:
+    app = tiny_app(kaelum, requests_per_minute=2)
+    given = [await send(app, "POST", "/v1/feedback", {"id": episode, "score": 1.0}) for _ in range(3)]
+    assert [response.status_code for response in given] == [200, 200, 429]
+    assert int(given[2].headers["retry-after"]) > 0
+    assert (await send(app, "GET", "/v1/feedback")).status_code == 200

@@ -105,6 +105,15 @@ def test_a_broken_file_is_one_clear_error(folder: Path) -> None:
         KeyBook(folder).find("kg-x")
 
 
+def test_a_command_that_fails_leaves_no_broken_file(folder: Path) -> None:
+    with pytest.raises(UsageError, match="no key named"):
+        KeyBook(folder).revoke("laptop")
+    book = KeyBook(folder)
+    assert (book.any(), book.all(), book.find("kg-x")) == (False, [], None)
+    key, _ = book.add("laptop")
+    assert book.find(key) is not None
+
+
 def test_threads_may_share_a_book(folder: Path) -> None:
     book = KeyBook(folder)
     made: list[str] = []

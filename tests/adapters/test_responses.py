@@ -11,6 +11,7 @@ from openai.types.responses.input_token_count_response import InputTokenCountRes
 from openai.types.responses.response_item import ResponseItem
 from pydantic import BaseModel, TypeAdapter
 
+from kaelum_adapters.openai_api import responses_conversation
 from kaelum_adapters.openai_api.errors import ApiError
 from kaelum_adapters.openai_api.exchange import Ask, TokenLogprob
 from kaelum_flow.facade import Kaelum
@@ -300,6 +301,29 @@ async def test_tools_are_called_and_their_outputs_taken(kaelum: Kaelum) -> None:
         Message("tool", "3°", call_id="call_2"),
     )
     assert [ask.messages for ask in player.asks[1:]] == [expected, expected]
+
+
+async def test_a_small_request_cannot_bring_back_more_than_there_is_room_for(
+    kaelum: Kaelum, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(responses_conversation, "MOST_CHARACTERS", 5000)
+    player = Player(last_said)
+    long: Any = [
+        {"type": "reasoning", "id": "rs_long", "summary": [], "encrypted_content": "x" * 2000},
+        {"role": "user", "content": "one"},
+    ]
+    refers: Any = [*[{"type": "item_reference", "id": "rs_long"}] * 3, {"role": "user", "content": "two"}]
+    async with openai_of(server_app(kaelum, player)) as client:
+        first = await client.responses.create(model="kaelum", input=long)
+        second = await client.responses.create(model="kaelum", input=refers[1:])
+        for param, body in (
+            ("input", {"input": refers}),
+            ("previous_response_id", {"input": refers[2:], "previous_response_id": second.id}),
+        ):
+            with pytest.raises(BadRequestError) as raised:
+                await client.responses.create(model="kaelum", **cast("Any", body))
+            assert (raised.value.param, raised.value.code) == (param, "string_above_max_length")
+        await client.responses.create(model="kaelum", input=refers[2:], previous_response_id=first.id)
 
 
 async def test_the_models_own_output_is_taken_back(kaelum: Kaelum) -> None:

@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 
 from kaelum_adapters.openai_api import direct_runner, search_runner
+from kaelum_adapters.openai_api.app import create_app
 from kaelum_adapters.openai_api.errors import ApiError
 from kaelum_adapters.openai_api.exchange import Ask, Called, Finished, Piece, RunEvent, Started, Thought
 from kaelum_adapters.openai_api.model_names import model_names
@@ -29,6 +30,7 @@ from kaelum_graph.models.base import (
     Sample,
 )
 from kaelum_graph.types import Message, Tool, ToolCall
+from tests.adapters.tiny_server import client_of
 from tests.graphs.conftest import MakeKaelum
 from tests.graphs.scripted_model import Script, ScriptedModel, always, cycle
 
@@ -223,6 +225,20 @@ async def test_a_slow_model_is_not_waited_for_without_a_sign(
         assert isinstance(await anext(run), Started)
     await run.aclose()
     assert await asyncio.to_thread(model[0].cancelled.wait, 5)
+
+
+async def test_many_runs_are_at_work_at_once(over: Callable[..., Kaelum]) -> None:
+    together = threading.Barrier(40)
+
+    def speak(request: GenerationRequest, on_delta: OnDelta, cancel: CancelToken) -> Generation:
+        together.wait(timeout=20)
+        return saying("4")(request, on_delta, cancel)
+
+    app = create_app(over(Speaker(speak)))
+    body = {"model": "kaelum-direct", "messages": [{"role": "user", "content": "hi"}]}
+    async with app.router.lifespan_context(app), client_of(app) as client:
+        replies = await asyncio.gather(*(client.post("/v1/chat/completions", json=body) for _ in range(40)))
+    assert {reply.status_code for reply in replies} == {200}
 
 
 def quiet(delta: Delta) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
+import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 from fastapi import FastAPI
 from openai import AsyncOpenAI, BadRequestError, RateLimitError
 
+from kaelum_adapters.openai_api.body_limits import sound_json
 from kaelum_adapters.openai_api.errors import ApiError, as_api_error, error_body
 from kaelum_adapters.openai_api.keys import KeyBook
 from kaelum_adapters.openai_api.options import ServerOptions, check_access
@@ -93,7 +96,9 @@ async def test_a_bad_body_is_a_400_that_names_the_place(app: FastAPI) -> None:
         (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "nesting_too_deep"),
         (b'{"seconds": NaN}', "invalid_json"),
         (b'{"seconds": -Infinity}', "invalid_json"),
-        (b'{"seconds": ' + b"9" * 5000 + b"}", None),
+        (b'{"seconds": ' + b"9" * 5000 + b"}", "invalid_json"),
+        (b'{"seconds": 1e999}', "invalid_json"),
+        (b'{"seconds": -17.5E+0309}', "invalid_json"),
     ],
 )
 async def test_what_is_no_sound_json_is_refused(app: FastAPI, body: bytes, code: str | None) -> None:
@@ -107,6 +112,25 @@ async def test_texts_may_hold_brackets_words_and_broken_characters(app: FastAPI)
     response = await post(app, broken)
     assert response.status_code == 200, response.text
     assert response.json()["said"] == [*said, "\ufffd \\ud800 \ufffd\N{GRINNING FACE}"]
+
+
+@pytest.mark.parametrize("number", ["0e999", "1e-999", "1.5e+003", "0.0000001", "1" * 300])
+async def test_numbers_that_a_float_holds_pass(app: FastAPI, number: str) -> None:
+    response = await post(app, f'{{"fail": "", "events": 1, "messages": [{{"role": {number}}}]}}')
+    assert_error(response, 400, code="invalid_type", param="messages.0.role")
+
+
+def test_looking_for_numbers_that_are_too_large_takes_no_longer_than_reading() -> None:
+    began = time.perf_counter()
+    for body in (b"1" * 2**21, b"1." * 2**20, (b"1" * 308 + b" ") * 2**12, b"1e" * 2**20):
+        with contextlib.suppress(ApiError):
+            sound_json(body, max_depth=64)
+    assert time.perf_counter() - began < 5
+
+
+async def test_a_host_or_an_origin_that_is_no_address_is_a_strangers(app: FastAPI) -> None:
+    assert_error(await post(app, "{}", host="["), 403, code="strange_host")
+    assert_error(await post(app, "{}", origin="http://["), 403, code="cross_origin")
 
 
 async def test_json_needs_no_content_type(app: FastAPI) -> None:

@@ -166,13 +166,23 @@ def test_the_responses_stream_is_a_valid_one(client: openai.OpenAI) -> None:
     assert "42" in final.output_text
 
 
-@pytest.mark.parametrize("form", ["openai-chat", "open-responses"])
+CHECKS = {
+    "openai-chat": "chat-basic-response,chat-system-prompt,chat-multi-turn,chat-tool-calling,chat-streaming-response,"
+    "chat-streaming-usage,chat-error-handling",
+    "open-responses": "basic-response,system-prompt,multi-turn,tool-calling,streaming-response,streaming-usage,"
+    "assistant-phase,response-output-phase-schema,compact-missing-model,error-handling",
+}
+"""All of the suite's checks but that of images, which this model can't read and the server refuses as it should."""
+
+
+@pytest.mark.parametrize("form", CHECKS)
 def test_the_compliance_suite_finds_nothing(url: str, form: str) -> None:
-    command = [str(Path(sys.executable).with_name("llm-comply")), "--format", form, "-u", url, "-k", "unused"]
-    ran = subprocess.run(
-        [*command, "-m", "kaelum-direct", "--timeout", "120"], capture_output=True, text=True, check=False
-    )
+    program = str(Path(sys.executable).with_name("llm-comply"))
+    asked = ["--format", form, "-f", CHECKS[form], "-u", url, "-k", "unused", "-m", "kaelum-direct", "--timeout", "240"]
+    ran = subprocess.run([program, *asked], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-2000:]
+    count = CHECKS[form].count(",") + 1
+    assert f"{count}/{count} passed" in ran.stdout, ran.stdout[-4000:]
 
 
 def test_openai_agents_runs_a_tool_loop(url: str) -> None:

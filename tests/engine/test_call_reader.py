@@ -11,6 +11,7 @@ from kaelum_graph.models.call_reader import CallReader
 
 NAMES = frozenset({"weather", "add"})
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Paris"}}\n</tool_call>'
+TAGGED = "a</tool_call>b </tool_call>"
 TWO = [("add", dict[str, object]()), ("weather", dict[str, object]())]
 SECOND = '<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>'
 
@@ -33,6 +34,10 @@ def read(text: str, *, size: int = 10_000, parallel: bool = True) -> tuple[str, 
         (f"{CALL}\n{SECOND}\n", "", [("weather", {"city": "Paris"}), ("add", {"a": 1})]),
         (f"{CALL}\nDone.", "Done.", [("weather", {"city": "Paris"})]),
         (f"a {CALL} b", "a b", [("weather", {"city": "Paris"})]),
+        (f"{CALL.replace('Paris', TAGGED)} b", "b", [("weather", {"city": TAGGED})]),
+        (f"{CALL.replace('Paris', TAGGED)}{SECOND}", "", [("weather", {"city": TAGGED}), ("add", {"a": 1})]),
+        (CALL.replace("Paris", TAGGED).removesuffix("</tool_call>"), "", [("weather", {"city": TAGGED})]),
+        (f'<tool_call>{{"a": "b</tool_call> {SECOND}', '<tool_call>{"a": "b</tool_call>', [("add", {"a": 1})]),
         (CALL.removesuffix("</tool_call>"), "", [("weather", {"city": "Paris"})]),
         (CALL.removesuffix("_call>"), "", [("weather", {"city": "Paris"})]),
         ('{"name": "add", "arguments": {"a": 1}}', "", [("add", {"a": 1})]),

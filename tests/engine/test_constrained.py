@@ -14,11 +14,12 @@ import pytest
 import torch
 
 from kaelum_graph.errors import UsageError
-from kaelum_graph.models.base import Delta, GenerationRequest, Sample, Sampling
+from kaelum_graph.models.base import Delta, Generation, GenerationRequest, Sample, Sampling
 from kaelum_graph.models.closed_schema import closed
 from kaelum_graph.models.grammars import Grammars
 from kaelum_graph.models.local import LocalPolicyModel
 from kaelum_graph.models.prompts import ChatPrompt
+from kaelum_graph.models.running_sample import Mailbox
 from kaelum_graph.types import Json, Message, Shape, Tool, ToolCall, ToolChoice
 from tests.engine.tiny_models import VOCABULARY, byte_tokenizer, random_qwen2, reciting_qwen2
 
@@ -150,10 +151,30 @@ def test_objects_hold_no_more_than_they_name() -> None:
         {"allOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}}]},
         {"enum": [{"properties": {"a": {}}}]},
         reference,
+        {"properties": {"a": {}}, "anyOf": [{"properties": {"b": {}}}, {"properties": {"c": {}}}]},
+        {"required": ["a"], "$ref": "#/$defs/b", "$defs": {"b": {"properties": {"b": {}}}}},
     ):
         assert closed(left) == left
     assert closed({"items": {"properties": {"a": {}}}})["items"]["additionalProperties"] is False
     assert closed({"$defs": {"x": {"properties": {"a": {}}}}})["$defs"]["x"]["additionalProperties"] is False
+
+
+def test_alternatives_beside_properties_leave_room_for_them(model: LocalPolicyModel) -> None:
+    short: Json = {"type": "string", "maxLength": 2}
+    schema: Json = {
+        "type": "object",
+        "properties": {"a": short},
+        "required": ["a"],
+        "anyOf": [
+            {"properties": {"b": short}, "required": ["b"]},
+            {"properties": {"c": short}, "required": ["c"]},
+        ],
+    }
+    for strict in (True, False):
+        constraints = model._grammars.constraints(ask(shape=Shape(kind="json_schema", schema=schema, strict=strict)))
+        assert constraints is not None
+        for token in byte_tokenizer().encode('{"a": "x", "c": "y"}', add_special_tokens=False):
+            constraints[0].take(token)
 
 
 # Calls --------------------------------------------------------------------------------------------------------------
@@ -231,6 +252,19 @@ def test_what_a_model_calls_by_itself_conforms(model: LocalPolicyModel) -> None:
         assert not constraint.ended
         constraint.take(token)
     assert constraint.ended
+
+
+def test_a_stop_string_does_not_cut_a_call(model: LocalPolicyModel) -> None:
+    request = ask(tools=(PING,), sampling={"stop": ("\n", "}"), "max_tokens": 100})
+    prepared = model._prepare(request, Mailbox(streaming=False))
+    assert not isinstance(prepared, Generation)
+    (running,) = prepared
+    running.max_tokens = 100
+    for token in byte_tokenizer().encode('<tool_call>\n{"name": "ping", "arguments": {}}\n</tool_call>\nI'):
+        running.push(token, -1.0)
+    sample = running.sample()
+    assert [call.name for call in sample.calls] == ["ping"]
+    assert (sample.text, sample.finish, sample.stopped_by) == ("", "stop", "\n")
 
 
 def test_calls_stay_text_where_none_may_be_made(model: LocalPolicyModel) -> None:
@@ -370,6 +404,20 @@ def test_alternatives_are_told_for_each_token(model: LocalPolicyModel) -> None:
 )
 def test_what_cannot_be_done_is_refused_alone(model: LocalPolicyModel, fields: Json, reason: str) -> None:
     assert reason in error_of(model, ask(**fields))
+
+
+def test_a_pattern_that_grows_too_large_on_the_way_is_the_clients_fault(model: LocalPolicyModel) -> None:
+    schema: Json = {"type": "string", "pattern": "((a{0,100}){0,100}){0,100}"}
+    constraints = model._grammars.constraints(ask(shape=Shape(kind="json_schema", schema=schema)))
+    assert constraints is not None
+
+    def follow() -> None:
+        for token in byte_tokenizer().encode('"' + "a" * 300, add_special_tokens=False):
+            constraints[0].allowed()
+            constraints[0].take(token)
+
+    with pytest.raises(UsageError, match="cannot be followed: lexer error"):
+        follow()
 
 
 def test_a_schema_that_is_not_strict_is_followed_as_far_as_it_goes(model: LocalPolicyModel) -> None:

@@ -71,6 +71,16 @@ def test_stop_strings(text: str, stop: tuple[str, ...], expected: str) -> None:
     assert "".join(detokenizer.token_texts) == expected
 
 
+def test_stop_strings_count_for_nothing_between_two_texts() -> None:
+    text = "<c>\na\nb</c> c\nd"
+    detokenizer, taken = feed(text, stop=("\n", "c"), unstopped=("<c>", "</c>"))
+    assert (detokenizer.text, detokenizer.stopped_by) == ("<", "c")  # a stop string in the mark itself is one
+    detokenizer, taken = feed(text, stop=("\n",), unstopped=("<c>", "</c>"))
+    assert detokenizer.text == "".join(taken) == "<c>\na\nb</c> c"
+    assert feed("<c>\na", stop=("\n",), unstopped=("<c>", "</c>"))[0].text == "<c>\na"
+    assert feed("</c>\na", stop=("\n",), unstopped=("<c>", "</c>"))[0].text == "</c>"
+
+
 def test_text_that_may_begin_a_stop_string_is_held_back() -> None:
     _, taken = feed("a<end b", stop=("<end>",))
     assert taken == ["a", "", "", "", "", "<end ", "b", ""]

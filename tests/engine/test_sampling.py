@@ -86,6 +86,14 @@ def test_greedy_takes_the_first_of_equals_and_logprobs_are_the_models_own() -> N
     assert drawn.logprobs.item() == pytest.approx(math.log(0.5), abs=1e-4)
 
 
+@pytest.mark.parametrize("temperature", [1e-7, 1e-38, 1e-46, 1e-300])
+@pytest.mark.parametrize("top_p", [0.9, 1.0])
+def test_the_least_temperatures_are_greedy(temperature: float, top_p: float) -> None:
+    logits = logits_of(1, spread=4.0)
+    drawn = draw(logits, temperatures=[temperature], top_ps=[top_p], top_ks=[0], numbers=[0.9])
+    assert drawn.tokens.tolist() == [int(logits.argmax())]
+
+
 def test_logits_that_are_not_finite_are_reported_by_their_own_row() -> None:
     logits = torch.cat([logits_of(1, spread=1.0), torch.full((1, VOCABULARY), torch.nan)])
     drawn = draw(logits, temperatures=[0.7, 0.7], top_ps=[0.9, 0.9], top_ks=[0, 0], numbers=[0.5, 0.5])

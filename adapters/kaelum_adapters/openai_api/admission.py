@@ -1,7 +1,9 @@
 """Who may start work now, who waits, and who is sent away.
 
 At most `max_running` requests are at work; `queue_size` more wait. Tenants take turns, so that one with a hundred
-requests waiting holds another's first one up by a single turn. All of this runs on one event loop and needs no lock.
+requests waiting holds another's first one up by a single turn. Nor can one keep the others out: in a full queue the
+newest request of the tenant with the most makes room for a tenant with fewer. All of this runs on one event loop and
+needs no lock.
 """
 
 from __future__ import annotations
@@ -103,9 +105,13 @@ class Admission:
         limits = self._limits_of(caller.key_id)
         self._check_concurrency(caller, limits)
         full = self.running >= self.max_running
-        if full and self.waiting >= self.queue_size:
-            raise self._refusal("The server is at its limit and the queue is full.", "server_overloaded")
+        crowded = full and self.waiting >= self.queue_size
+        crowding = self._who_crowds_out(caller.tenant) if crowded else None
+        if crowded and crowding is None:
+            raise self._overload()
         self._pay(caller, limits, request.headers, asked)
+        if crowding is not None:
+            self._send_newest_away(crowding)
 
         self._held[caller.key_id] = self._held.get(caller.key_id, 0) + 1
         try:
@@ -147,7 +153,7 @@ class Admission:
             async with asyncio.timeout(max(0.0, seconds)):
                 await turn
         except BaseException as error:
-            if turn.done() and not turn.cancelled():
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self._release()  # its turn came in the same moment
             else:
                 self._leave(tenant, turn)
@@ -160,7 +166,7 @@ class Admission:
     def _leave(self, tenant: str, turn: asyncio.Future[None]) -> None:
         queue = self._queues.get(tenant)
         if queue is None or turn not in queue:
-            return  # passed over already, as it had been cancelled
+            return  # passed over already, as it had been cancelled, or sent away
         queue.remove(turn)
         if not queue:
             del self._queues[tenant]
@@ -178,6 +184,23 @@ class Admission:
                 turn.set_result(None)
                 return
         self.running -= 1
+
+    def _who_crowds_out(self, tenant: str) -> str | None:
+        """The tenant with the most requests waiting, where these are more than `tenant` would then have."""
+        longest = max(self._queues, key=lambda name: len(self._queues[name]), default=None)
+        mine = len(self._queues.get(tenant, ())) + 1
+        return longest if longest is not None and len(self._queues[longest]) > mine else None
+
+    def _send_newest_away(self, tenant: str) -> None:
+        """Make room in the queue."""
+        turn = self._queues[tenant].pop()
+        self.waiting -= 1
+        if not turn.done():
+            turn.set_exception(self._overload())
+
+    def charge(self, caller: Caller) -> None:
+        """Count a request that needs no place at work against its key's rate. Raises `ApiError` 429 beyond it."""
+        self._pay(caller, self._limits_of(caller.key_id), current_request().headers, time.monotonic())
 
     def _check_concurrency(self, caller: Caller, limits: KeyLimits) -> None:
         if limits.concurrent is not None and self._held.get(caller.key_id, 0) >= limits.concurrent:
@@ -212,6 +235,9 @@ class Admission:
                 code="rate_limit_exceeded",
                 headers={"retry-after": str(_whole_seconds(bucket.seconds_until(1)))},
             )
+
+    def _overload(self) -> ApiError:
+        return self._refusal("The server is at its limit and the queue is full.", "server_overloaded")
 
     def _refusal(self, message: str, code: str, *, status: int = 429) -> ApiError:
         return ApiError(status, message, code=code, headers={"retry-after": str(self.retry_seconds())})

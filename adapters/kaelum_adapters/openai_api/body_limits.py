@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from typing import Any
 
@@ -15,6 +16,8 @@ from kaelum_adapters.openai_api.options import ServerOptions
 
 _FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 _NOT_A_NUMBER = re.compile(rb"NaN|Infinity")
+_MAYBE_TOO_LARGE = re.compile(rb"(?<![\d.])\d[\d.]*[eE]\+?\d{3,}|(?<!\d)\d{309,}")
+"""Numbers that may be beyond what a float holds. Neither part begins within digits, so that the search is linear."""
 _ESCAPE = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
@@ -102,7 +105,8 @@ class BodyLimits:
 def sound_json(body: bytes, *, max_depth: int) -> bytes:
     """`body` with every half of a surrogate pair replaced by U+FFFD: no text with one can be stored or sent.
 
-    Raises `ApiError` 400 for what isn't UTF-8, nests deeper than `max_depth`, or has NaN or infinity for a number.
+    Raises `ApiError` 400 for what isn't UTF-8, nests deeper than `max_depth`, or has NaN, infinity or what would become
+    infinity (1e999) for a number.
     Whether it is JSON otherwise is left to the parser.
     """
     try:
@@ -117,9 +121,18 @@ def sound_json(body: bytes, *, max_depth: int) -> bytes:
         raise ApiError(400, f"The body is nested deeper than {max_depth} levels.", code="nesting_too_deep")
     if wrong := _NOT_A_NUMBER.search(bare):
         raise ApiError(400, f"The body is not valid JSON: {wrong[0].decode()} is no number.", code="invalid_json")
+    if any(map(_too_large, _MAYBE_TOO_LARGE.findall(bare))):
+        raise ApiError(400, "The body holds a number that is too large: at most 1.7e308.", code="invalid_json")
     if b"\\ud" in body or b"\\uD" in body:
         body = _ESCAPE.sub(lambda escape: rb"\ufffd" if escape[1] else escape[0], body)
     return body
+
+
+def _too_large(number: bytes) -> bool:
+    try:
+        return math.isinf(float(number))
+    except ValueError:  # no number at all, which the parser says better
+        return False
 
 
 def _without_strings(body: bytes) -> bytes:

@@ -70,15 +70,26 @@ def _refuse_strange_pages(headers: Headers, options: ServerOptions) -> None:
     may be made to point here; both would let it spend the model's time and, by feedback, train it.
     """
     origin, host = headers.get("origin"), headers.get("host", "")
-    if origin is not None and urlsplit(origin).netloc != host:
+    if origin is not None and _netloc(origin) != host:
         raise ApiError(403, "Requests from web pages of other sites need an API key.", code="cross_origin")
     if options.loopback and not _is_local_name(host):
         raise ApiError(403, "The host name in this request is not this machine's.", code="strange_host")
 
 
+def _netloc(origin: str) -> str | None:
+    """The host and port of an origin; None for what is no address."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
+
+
 def _is_local_name(host: str) -> bool:
     """Whether no stranger can own this name: an address, or a name without a dot."""
-    name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    try:
+        name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    except ValueError:
+        return False
     try:
         ipaddress.ip_address(name)
     except ValueError:

@@ -37,7 +37,7 @@ Strings = Annotated[StrictStr | list[StrictStr], BeforeValidator(_strings)]
 
 
 class StreamOptions(Given):
-    """How a stream is written. Obfuscation pads chunks against eavesdroppers; there are none on a loopback."""
+    """`include_obfuscation` pads the chunks, so that their sizes on the wire don't give the text away."""
 
     include_usage: bool | None = None
     include_obfuscation: bool | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import secrets
 from collections.abc import Iterator, Sequence
 
 from kaelum_adapters.openai_api.exchange import (
@@ -19,6 +21,8 @@ from kaelum_graph.types import Json, ToolCall
 
 ARGUMENTS_PIECE = 64
 """Characters of a call's arguments in one chunk."""
+OBFUSCATED_CHARACTERS = 64
+"""With obfuscation a delta and its padding together have a multiple of this many characters."""
 
 
 class ChatReply:
@@ -27,10 +31,12 @@ class ChatReply:
     The completion's id is "chatcmpl-" and the episode's, so that whoever has it can rate the answer.
     """
 
-    def __init__(self, started: Started, *, include_usage: bool = False, legacy_functions: bool = False) -> None:
+    def __init__(
+        self, started: Started, *, include_usage: bool = False, obfuscated: bool = False, legacy_functions: bool = False
+    ) -> None:
         self.id = f"chatcmpl-{started.id}"
         self._started = started
-        self._include_usage = include_usage
+        self._include_usage, self._obfuscated = include_usage, obfuscated
         self._legacy = legacy_functions
         self._begun: set[int] = set()
         self._spoke: set[int] = set()
@@ -104,7 +110,11 @@ class ChatReply:
         if index not in self._begun:
             self._begun.add(index)
             delta = {"role": "assistant", "content": None, **delta}
-        yield self._chunk([_delta_choice(index, delta)])
+        chunk = self._chunk([_delta_choice(index, delta)])
+        if self._obfuscated:
+            length = len(json.dumps(delta, ensure_ascii=False))
+            chunk["obfuscation"] = secrets.token_hex(OBFUSCATED_CHARACTERS)[: -length % OBFUSCATED_CHARACTERS]
+        yield chunk
 
     def _chunk(self, choices: list[Json]) -> Json:
         chunk = {**self._head("chat.completion.chunk"), "choices": choices}

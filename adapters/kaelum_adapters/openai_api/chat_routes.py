@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
 from kaelum_adapters.openai_api.callers import caller
-from kaelum_adapters.openai_api.chat_body import ChatBody, check, read_ask
+from kaelum_adapters.openai_api.chat_body import ChatBody, StreamOptions, check, read_ask
 from kaelum_adapters.openai_api.chat_reply import ChatReply
 from kaelum_adapters.openai_api.errors import ApiError, as_api_error, error_body, log_failure
 from kaelum_adapters.openai_api.exchange import Caller, Finished, RunEvent, Started
@@ -59,15 +59,20 @@ async def create_completion(body: ChatBody, request: Request, who: Annotated[Cal
 def is_retry(request: Request) -> bool:
     """Whether the client says that it asks again for what it asked before."""
     count = request.headers.get("x-stainless-retry-count", "")
-    return count.isdecimal() and int(count) > 0
+    return count.isdecimal() and count.strip("0") != ""
 
 
 async def _begun(run: AsyncGenerator[RunEvent | None], body: ChatBody) -> ChatReply:
     """The reply from the first event on, before which a failure is a plain error response."""
     async for event in run:
         if isinstance(event, Started):
-            usage = body.stream_options is not None and body.stream_options.include_usage is True
-            return ChatReply(event, include_usage=usage, legacy_functions=bool(body.functions))
+            options = body.stream_options or StreamOptions()
+            return ChatReply(
+                event,
+                include_usage=options.include_usage is True,
+                obfuscated=options.include_obfuscation is True,
+                legacy_functions=bool(body.functions),
+            )
     raise ApiError(500, "The run ended before it began.", code="internal_error")
 
 

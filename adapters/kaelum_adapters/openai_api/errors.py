@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -111,8 +112,8 @@ def as_api_error(error: BaseException) -> ApiError:
 
 def _upstream(error: UpstreamError) -> ApiError:
     """By what the model server said: its 429 and 503 are passed on, silence is a 504, the rest a 502."""
-    status, wait = None, None
-    silent = False
+    status, silent = error.status, False
+    wait = None if error.retry_after is None else str(max(1, math.ceil(error.retry_after)))
     for cause in _causes(error):
         if status is None and isinstance(found := getattr(cause, "status_code", None), int):
             status = found

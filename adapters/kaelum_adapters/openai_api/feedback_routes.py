@@ -20,8 +20,11 @@ router = APIRouter(prefix="/v1/feedback", tags=["feedback"])
 
 
 async def records(request: Request, who: Annotated[Caller, Depends(caller)]) -> FeedbackRecords:
-    """The feedback that this request's caller may see."""
-    return FeedbackRecords(server_of(request), who)
+    """The feedback that this request's caller may see. What is written counts against the key's rate."""
+    server = server_of(request)
+    if request.method != "GET":
+        server.admission.charge(who)
+    return FeedbackRecords(server, who)
 
 
 Records = Annotated[FeedbackRecords, Depends(records)]

@@ -202,6 +202,9 @@ class KeyBook:
         if not self.path.exists():
             return []
         with self._open() as connection:
+            # A file without the table is one that another process is just making.
+            if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'keys'").fetchone() is None:
+                return []
             return [_record(row) for row in connection.execute(f"SELECT {_COLUMNS} FROM keys")]
 
     @contextlib.contextmanager

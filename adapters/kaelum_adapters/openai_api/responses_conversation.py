@@ -12,7 +12,7 @@ from kaelum_adapters.openai_api.exchange import Ask, Caller
 from kaelum_adapters.openai_api.model_names import check_model
 from kaelum_adapters.openai_api.responses_body import ConversationBody, ResponseBody
 from kaelum_adapters.openai_api.responses_items import read_items, to_messages
-from kaelum_adapters.openai_api.responses_store import ResponsesStore
+from kaelum_adapters.openai_api.responses_store import KeptResponse, ResponsesStore
 from kaelum_adapters.openai_api.responses_tools import FunctionTool, read_shape, read_tool_choice, read_tools
 from kaelum_adapters.openai_api.search_options import read_options
 from kaelum_graph.types import Json, Message, Shape, Tool, ToolChoice
@@ -25,6 +25,9 @@ FIELDS = {
     "logprobs": "include",
 }
 """Chat's parameters and what they are called here."""
+
+MOST_CHARACTERS = 2**24
+"""What a request may bring back of earlier responses, as JSON: else a few references would fill the memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +53,11 @@ def read_conversation(body: ConversationBody, store: ResponsesStore, *, tenant: 
     tools, tool_choice = read_tool_choice(body.tool_choice, offered, parallel=parallel)
     if isinstance(body.input, list) and len(body.input) > max_messages:
         raise _too_many(max_messages)
-    items = read_items(body.input, find=lambda item_id: store.item(tenant, item_id))
+    kept = Kept(store, tenant=tenant)
+    items = read_items(body.input, find=kept.item)
     if not items:
         raise ApiError(400, "input: required, but not given.", param="input", code="missing_required_parameter")
-    earlier = read_chain(body.previous_response_id, store, tenant=tenant, most=max_messages - len(items))
+    earlier = read_chain(body.previous_response_id, kept, most=max_messages - len(items))
     instructions = "\n\n".join(filter(None, (body.instructions, _verbosity(body))))
     first = (Message("system", instructions),) if instructions else ()
     return Conversation(
@@ -66,7 +70,33 @@ def read_conversation(body: ConversationBody, store: ResponsesStore, *, tenant: 
     )
 
 
-def read_chain(response_id: str | None, store: ResponsesStore, *, tenant: str, most: int) -> list[Json]:
+class Kept:
+    """What one request brings back of a tenant's earlier responses. Raises `ApiError` 400 once it is too much."""
+
+    def __init__(self, store: ResponsesStore, *, tenant: str) -> None:
+        self._store, self._tenant = store, tenant
+        self._room = MOST_CHARACTERS
+
+    def item(self, item_id: str) -> Json | None:
+        """The item of that id, or None."""
+        item = self._store.item(self._tenant, item_id)
+        self._count(item, param="input")
+        return item
+
+    def response(self, response_id: str) -> KeptResponse | None:
+        """The response of that id, or None."""
+        kept = self._store.get(self._tenant, response_id)
+        self._count(kept and [kept.input, kept.response["output"]], param="previous_response_id")
+        return kept
+
+    def _count(self, value: object, *, param: str) -> None:
+        self._room -= len(json.dumps(value))
+        if self._room < 0:
+            message = f"{param}: more than {MOST_CHARACTERS:,} characters of earlier items."
+            raise ApiError(400, message, param=param, code="string_above_max_length")
+
+
+def read_chain(response_id: str | None, earlier: Kept, *, most: int) -> list[Json]:
     """The items of a response and of all that it went on from, oldest first.
 
     Raises `ApiError` 400 where one of them is not kept (any more), failed, or there are more than `most` items.
@@ -74,7 +104,7 @@ def read_chain(response_id: str | None, store: ResponsesStore, *, tenant: str, m
     links: list[list[Json]] = []
     count, param = 0, "previous_response_id"
     while response_id is not None:
-        kept = store.get(tenant, response_id)
+        kept = earlier.response(response_id)
         if kept is None:
             message = f"{param}: no response '{response_id}' is kept."
             raise ApiError(400, message, param=param, code="previous_response_not_found")
