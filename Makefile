@@ -8,7 +8,7 @@ Q ?= What is the integral of x^2?
 ARGS ?=
 export Q
 
-.PHONY: help ask test lint bench throughput gpu-check clean
+.PHONY: help ask serve test lint bench throughput conformance gpu-check clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -16,6 +16,9 @@ help:  ## list the commands
 
 ask: $(VENV)/.installed  ## answer a question: make ask Q="What is the integral of x^2?"
 	@$(BIN)/kaelum ask $(ARGS) -- "$$Q"
+
+serve: $(VENV)/.installed  ## OpenAI's API on http://127.0.0.1:8000/v1: make serve ARGS="--port 9000"
+	@$(BIN)/kaelum serve $(ARGS)
 
 test: $(VENV)/.installed-dev  ## every test, those on the real 0.5B model among them
 	$(BIN)/python -m pytest $(ARGS)
@@ -30,6 +33,9 @@ bench: $(VENV)/.installed-dev  ## accuracy of the search beside voting, at equal
 
 throughput: $(VENV)/.installed-dev  ## tokens/s of the local engine beside plain generate
 	$(BIN)/python benchmarks/throughput.py $(ARGS)
+
+conformance: $(VENV)/.installed-dev  ## CompatCanary, a suite from npm, against a server with the real model
+	tests/conformance/compatcanary.sh
 
 gpu-check:  ## on a CUDA machine that has torch and transformers: make gpu-check WEIGHTS=<folder or pieces>
 	$(PYTHON) benchmarks/gpu_check.py --weights "$(WEIGHTS)" $(ARGS)
