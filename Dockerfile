@@ -5,8 +5,9 @@
 ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim-bookworm AS build
-# A CPU build of torch; for a local model on a GPU: --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# The index that has the build of torch wanted: PyTorch's install page names those of CPU builds and of each CUDA version.
+# Without one the package index's own build is taken, which brings several gigabytes of CUDA packages.
+ARG TORCH_INDEX=
 ARG EXTRAS=otel
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/kaelum
@@ -14,13 +15,13 @@ WORKDIR /source
 COPY constraints.txt ./
 # On its own, so that a change of the code leaves this layer, the largest, alone.
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/kaelum/bin/pip install --constraint constraints.txt --extra-index-url "${TORCH_INDEX}" torch
+    /opt/kaelum/bin/pip install --constraint constraints.txt ${TORCH_INDEX:+--extra-index-url "${TORCH_INDEX}"} torch
 COPY pyproject.toml README.md ./
 COPY kaelum_graph kaelum_graph
 COPY graphs graphs
 COPY adapters adapters
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/kaelum/bin/pip install --constraint constraints.txt --extra-index-url "${TORCH_INDEX}" ".[${EXTRAS}]"
+    /opt/kaelum/bin/pip install --constraint constraints.txt ${TORCH_INDEX:+--extra-index-url "${TORCH_INDEX}"} ".[${EXTRAS}]"
 
 FROM python:${PYTHON}-slim-bookworm
 # tini passes signals on and buries the children that the sandbox leaves behind.
