@@ -23,6 +23,7 @@ from kaelum_graph.models.base import (
     Finish,
     Generation,
     GenerationRequest,
+    HiddenState,
     OnDelta,
     PolicyModel,
     Sample,
@@ -48,6 +49,7 @@ class Turn:
 
     `token_texts` join to the end of `text`. What was not generated but put there has the log-probability None.
     `completion_tokens` counts generated tokens alone; `observations` are what the turn was shown, in order.
+    `token_entropies` and `states` are those of the samples; what was put there has the entropy None.
     """
 
     text: str
@@ -56,6 +58,8 @@ class Turn:
     token_texts: tuple[str, ...] | None = None
     token_logprobs: tuple[float | None, ...] | None = None
     observations: tuple[str, ...] = ()
+    token_entropies: tuple[float | None, ...] | None = None
+    states: tuple[HiddenState, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +88,8 @@ class _Growing:
     prompt_tokens: int = 0
     tokens: list[tuple[str, float | None]] | None = field(default_factory=list[tuple[str, float | None]])
     observations: list[str] = field(default_factory=list[str])
+    entropies: list[float | None] = field(default_factory=list[float | None])
+    states: list[HiddenState] = field(default_factory=list[HiddenState])
 
     @property
     def tokens_left(self) -> int:
@@ -116,6 +122,9 @@ class _Growing:
         if sample.token_texts is None or sample.token_logprobs is None:
             self.tokens = None
         elif self.tokens is not None:
+            before = len(self.tokens)
+            self.states += [HiddenState(before + state.position, state.values) for state in sample.states or ()]
+            self.entropies += sample.token_entropies or [None] * len(sample.token_texts)
             self.tokens += zip(sample.token_texts, sample.token_logprobs, strict=True)
 
     def resume(self, seen: str | None) -> None:
@@ -134,6 +143,7 @@ class _Growing:
         self.stopped_by = ""
         if self.tokens is not None:
             self.tokens.append((given, None))
+            self.entropies.append(None)
 
     def next_request(self) -> GenerationRequest:
         """What goes on with it."""
@@ -160,6 +170,8 @@ class _Growing:
             token_texts=None if self.tokens is None else tuple(text for text, _ in self.tokens),
             token_logprobs=None if self.tokens is None else tuple(logprob for _, logprob in self.tokens),
             observations=tuple(self.observations),
+            token_entropies=None if self.tokens is None else tuple(self.entropies),
+            states=() if self.tokens is None else tuple(self.states),
         )
 
 

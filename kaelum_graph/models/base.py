@@ -11,10 +11,21 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal, Self, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from kaelum_graph.errors import KaelumError
 from kaelum_graph.types import Message, RequestId, Shape, Tool, ToolCall, ToolChoice
 
 Finish = Literal["stop", "length", "cancelled", "deadline"]
+
+
+@dataclass(frozen=True, slots=True)
+class HiddenState:
+    """What a layer two thirds up the model held once it had read token `position` of a sample (counted from 0)."""
+
+    position: int
+    values: NDArray[np.float16]  # [hidden size]
 
 
 def new_request_id() -> RequestId:
@@ -52,7 +63,7 @@ class GenerationRequest:
     `tools` are shown to the model in its own chat format, and what it calls is in `Sample.calls`; under a `tool_choice`
     of "required", or of a name, every sample calls. `shape` holds every sample to a form, token by token; beside tools
     that may be called, a sample has the form or calls. A partial answer cannot go with a shape, and must not hold the
-    beginning of a call.
+    beginning of a call. With `insight` samples tell their entropies and hidden states, where the backend has them.
     """
 
     messages: tuple[Message, ...]
@@ -62,6 +73,7 @@ class GenerationRequest:
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = field(default_factory=ToolChoice)
     shape: Shape | None = None
+    insight: bool = False
     request_id: RequestId = field(default_factory=new_request_id)
 
 
@@ -76,7 +88,9 @@ class Sample:
     `calls` are the tool calls it made, taken out of `text`; the tokens of a local model's calls are among those listed.
     A call that is of none of the offered tools, or was cut short with none before it, stays in `text`. `alternatives`
     has, for each token, the most likely tokens with their log-probabilities, likeliest first; None where none were
-    asked for or the backend has none.
+    asked for or the backend has none. `token_entropies`, in nats, one per token, are those of the distributions that
+    the tokens were drawn from, before temperature and top-p; `states` the hidden states at the ends of lines and the
+    last one before the end. None where no insight was asked for or the backend gives none.
     """
 
     text: str
@@ -87,6 +101,8 @@ class Sample:
     stopped_by: str | None = None
     calls: tuple[ToolCall, ...] = ()
     alternatives: tuple[tuple[tuple[str, float], ...], ...] | None = None
+    token_entropies: tuple[float, ...] | None = None
+    states: tuple[HiddenState, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

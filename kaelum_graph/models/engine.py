@@ -38,8 +38,10 @@ class Engine(Protocol):
         ...
 
 
-def draw_rows(samples: Sequence[RunningSample], scores: Tensor) -> Tensor:
+def draw_rows(samples: Sequence[RunningSample], scores: Tensor, states: Tensor | None = None) -> Tensor:
     """Draw `[B]` tokens from `scores` `[B, V]` and push each to its sample; one that has ended gets token 0.
+
+    `states` `[B, H]` are what a layer held at each row's last token, for the samples that tell theirs.
 
     Rows of `scores` may be written to. Log-probabilities are those before a request's own changes to the logits. A
     sample whose text cannot be extended (a tokenizer that fails) ends with that error, alone.
@@ -63,10 +65,13 @@ def draw_rows(samples: Sequence[RunningSample], scores: Tensor) -> Tensor:
     logprobs = drawn.logprobs
     if shaped:
         logprobs[shaped] = own_logprobs(before, drawn.tokens[shaped])
-    drawings = zip(picked, drawn.tokens.tolist(), logprobs.tolist(), strict=True)
-    for row, (sample, token, logprob) in enumerate(drawings):
+    if states is not None:
+        for row, sample in zip(live, picked, strict=True):
+            sample.note(states[row])
+    drawings = zip(picked, drawn.tokens.tolist(), logprobs.tolist(), drawn.entropies.tolist(), strict=True)
+    for row, (sample, token, logprob, entropy) in enumerate(drawings):
         try:
-            sample.push(token, logprob, others.get(row, ()))
+            sample.push(token, logprob, others.get(row, ()), entropy=entropy)
         except KaelumError as error:
             sample.fail(error)
         except Exception as error:

@@ -225,6 +225,7 @@ class LocalPolicyModel(PolicyModel):
                 mailbox=mailbox,
                 shaper=shaper_for(request.sampling, constraints[index]),
                 reader=partial(call_reader, request),
+                insight=request.insight,
             )
             for index in range(request.n)
         ]

@@ -31,6 +31,7 @@ from kaelum_graph.errors import ModelError
 from kaelum_graph.models.engine import can_join, close_at_exit, draw_rows, first_line, is_out_of_memory
 from kaelum_graph.models.prefix_cache import PrefixCache
 from kaelum_graph.models.running_sample import RunningSample, unfinished
+from kaelum_graph.models.state_tap import StateTap
 
 PREFILL_TOKENS = {"cpu": 512, "cuda": 16384}
 """Tokens of one prefill batch, padding included. A CPU gains nothing from more, and can stop between batches."""
@@ -49,6 +50,7 @@ class PaddedEngine:
         # The first layers of an offloaded model may be nowhere; its hooks then move what comes from the CPU.
         self._device: torch.device = model.device if model.device.type != "meta" else torch.device("cpu")
         self._joinable = can_join(model)
+        self._tap = StateTap.on(model)
         # A CPU is slow at reading prompts; a GPU reads many at once faster than it copies what is kept of one.
         self._prefixes = PrefixCache(model.config) if self._joinable and model.device.type == "cpu" else None
         self._queue: deque[RunningSample] = deque()
@@ -202,7 +204,7 @@ class PaddedEngine:
         cache: DynamicCache | None,
         pause: Callable[[int], bool],
     ) -> Any:
-        step = BatchStep(samples, pause=lambda live: self._closed or pause(live))
+        step = BatchStep(samples, pause=lambda live: self._closed or pause(live), tap=self._tap)
         longest = max(sample.max_tokens - len(sample.tokens) for sample in samples)
         return self._model.generate(
             ids,
@@ -220,13 +222,16 @@ class BatchStep(LogitsProcessor):
     `generate` runs greedily over what this returns: scores in which the drawn token is the highest.
     """
 
-    def __init__(self, samples: Sequence[RunningSample], *, pause: Callable[[int], bool]) -> None:
+    def __init__(
+        self, samples: Sequence[RunningSample], *, pause: Callable[[int], bool], tap: StateTap | None = None
+    ) -> None:
         self.samples = list(samples)
         self.pause = pause
+        self._tap = tap
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         """`scores` `[B, V]` float32, ours to write to."""
-        drawn = draw_rows(self.samples, scores)
+        drawn = draw_rows(self.samples, scores, self._tap.latest(len(self.samples)) if self._tap else None)
         return scores.scatter_(1, drawn[:, None], torch.inf)
 
 

@@ -10,9 +10,10 @@ from queue import Empty, SimpleQueue
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from kaelum_graph.errors import KaelumError, ModelError
-from kaelum_graph.models.base import Delta, Finish, Sample, Sampling
+from kaelum_graph.models.base import Delta, Finish, HiddenState, Sample, Sampling
 from kaelum_graph.models.call_reader import CallReader
 from kaelum_graph.models.detokenizer import Detokenizer
 from kaelum_graph.models.logit_shaping import LogitShaper
@@ -66,6 +67,7 @@ class RunningSample:
         mailbox: Mailbox,
         shaper: LogitShaper | None = None,
         reader: Callable[[], CallReader | None] = lambda: None,
+        insight: bool = False,
     ) -> None:
         self.request_id = request_id
         self.index = index
@@ -78,6 +80,9 @@ class RunningSample:
         self.finish: Finish | None = None
         self.shaper = shaper
         self._logprobs: list[float] = []
+        self._insight = insight
+        self._entropies: list[float] = []
+        self._states: dict[int, Tensor] = {}
         self._alternatives: list[Sequence[tuple[int, float]]] = []
         self._eos_ids = eos_ids
         self._numbers = numbers
@@ -102,10 +107,23 @@ class RunningSample:
         """Prompt and tokens so far: what a model must have read before the next token."""
         return self.prompt + self.tokens
 
-    def push(self, token: int, logprob: float, alternatives: Sequence[tuple[int, float]] = ()) -> None:
+    def note(self, state: Tensor) -> None:
+        """Take what a layer held `[H]` at the last token. Kept are the newest and those at the ends of lines."""
+        if not self._insight or not self.tokens:
+            return
+        with self._lock:
+            last = len(self.tokens) - 1
+            if last and "\n" not in self._detokenizer.token_texts[last - 1]:
+                self._states.pop(last - 1, None)
+            self._states[last] = state.half().cpu()
+
+    def push(
+        self, token: int, logprob: float, alternatives: Sequence[tuple[int, float]] = (), *, entropy: float = math.nan
+    ) -> None:
         """Take the next token, its natural log-probability and the likeliest tokens with theirs; may end the sample.
 
-        Raises `ModelError` where its grammar does not allow the token.
+        `entropy`, in nats, is that of the distribution that it was drawn from. Raises `ModelError` where its grammar
+        does not allow the token.
         """
         with self._lock:
             if self.done:
@@ -120,6 +138,7 @@ class RunningSample:
                 self.shaper.take(token)
             self.tokens.append(token)
             self._logprobs.append(logprob)
+            self._entropies.append(entropy)
             self._alternatives.append(alternatives)
             self._detokenizer.push(token)
             if self._detokenizer.stopped or (self.shaper is not None and self.shaper.ended):
@@ -161,7 +180,14 @@ class RunningSample:
                 stopped_by=self._detokenizer.stopped_by if self._detokenizer.stopped else ended,
                 calls=calls,
                 alternatives=self._told(len(texts)) if self.sampling.top_logprobs else None,
+                token_entropies=tuple(self._entropies[: len(texts)]) if self._insight else None,
+                states=self._kept_states(len(texts)) if self._insight else None,
             )
+
+    def _kept_states(self, count: int) -> tuple[HiddenState, ...] | None:
+        """The states at the first `count` tokens; None where the engine gave none."""
+        kept = [HiddenState(at, state.numpy()) for at, state in sorted(self._states.items()) if at < count]
+        return tuple(kept) or None
 
     def _told(self, count: int) -> tuple[tuple[tuple[str, float], ...], ...]:
         """The alternatives of the first `count` tokens."""

@@ -31,10 +31,11 @@ LEAST_TEMPERATURE = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """Next tokens `[B]` and the log-probabilities `[B]` that the model itself gives them."""
+    """Next tokens `[B]`, the log-probabilities `[B]` that the model itself gives them, and the entropies `[B]`."""
 
     tokens: Tensor
     logprobs: Tensor
+    entropies: Tensor
 
 
 def check_sampling(sampling: Sampling) -> None:
@@ -110,7 +111,22 @@ def draw(
 
     # A row without one finite maximum has no candidate equal to it; keep the index legal, its NaN tells the rest.
     tokens = tokens.clamp(max=logits.shape[1] - 1)
-    return Draw(tokens=tokens, logprobs=own_logprobs(logits, tokens))
+    return Draw(tokens=tokens, logprobs=own_logprobs(logits, tokens), entropies=entropies(logits, values))
+
+
+def entropies(logits: Tensor, values: Tensor) -> Tensor:
+    """Entropy `[B]` in nats of each row of raw `logits` `[B, V]`, of which `values` `[B, K]` are the largest.
+
+    What is left beside them is taken to be spread evenly: an upper bound, and exact to a thousandth where they hold
+    nearly all of it.
+    """
+    logprobs = values - logits.logsumexp(-1, keepdim=True)
+    entropy = -(logprobs.exp() * logprobs).sum(-1)
+    others = logits.shape[1] - values.shape[1]
+    if others:
+        rest = (1.0 - logprobs.exp().sum(-1)).clamp(min=1e-12)
+        entropy = entropy - rest * (rest / others).log()
+    return entropy
 
 
 def own_logprobs(logits: Tensor, tokens: Tensor) -> Tensor:
