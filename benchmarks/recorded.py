@@ -117,7 +117,8 @@ class RecordedModel(PolicyModel):
         turns = [_told(message, Message("user", ""), always=("role", "content")) for message in request.messages]
         sampling = _told(request.sampling, Sampling(), always=SAMPLING_FIELDS)
         asked: list[object] = [self.name, turns, request.partial_answer, sampling]
-        rest = replace(request, messages=(), partial_answer="", sampling=Sampling(), n=1)
+        # Insight costs nothing and changes no sample.
+        rest = replace(request, messages=(), partial_answer="", sampling=Sampling(), n=1, insight=False)
         if more := _told(rest, GenerationRequest(messages=(), request_id=rest.request_id), always=()):
             asked.append(more)
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:24]

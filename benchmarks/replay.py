@@ -31,6 +31,7 @@ from kaelum_graph.clusters import cluster
 from kaelum_graph.encoder import Encoder
 from kaelum_graph.evidence import Evidence
 from kaelum_graph.learning.episode import RolloutFeatures, SeenEpisode, SeenRollout
+from kaelum_graph.learning.projection import smaller
 from kaelum_graph.learning.step_features import step_scalars, step_states
 from kaelum_graph.router import Router
 from kaelum_graph.sandbox import ProcessSandbox
@@ -166,7 +167,7 @@ def judge(bank: Bank, encoder: Encoder) -> None:
                     scalars = step_scalars(
                         one["steps"], rollout["token_texts"], rollout["logprobs"], rollout["entropies"]
                     )
-                    states = step_states(one["steps"], rollout["token_texts"], states_of(rollout))
+                    states = step_states(one["steps"], rollout["token_texts"], smaller(states_of(rollout)))
                     embeddings = encoder.encode(one["steps"]).astype(np.float16)
                     rollouts.append({**one, "arrays": [_packed(embeddings), _packed(scalars), _packed(states)]})
                 kept = {key: unit[key] for key in ("query", "question", "worker", "prompt_tokens")}

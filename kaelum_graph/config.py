@@ -74,6 +74,9 @@ class Settings(BaseModel):
     cache_similarity: float = Field(
         default=0.9, ge=0, le=1, description="lowest cosine at which a stored query is looked at"
     )
+    learning: bool = Field(
+        default=True, description="learn from answered queries and from feedback; off: keep to what was learned"
+    )
     structures: bool = Field(
         default=False, description="try reasoning structures: plans the model writes, kept where checks show a gain"
     )
@@ -88,6 +91,11 @@ class Settings(BaseModel):
     )
     wave_size: int = Field(
         default=16, ge=1, le=128, description="most rollouts generated in one batch; waves double from 4"
+    )
+    slots: int | None = Field(
+        default=None,
+        ge=1,
+        description="most rollouts at once over all queries; unset: a local model's batch, for a server no limit",
     )
     seed: int | None = Field(default=None, ge=0, lt=2**63, description="makes a search repeatable")
     device: str = Field(

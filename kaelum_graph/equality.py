@@ -31,6 +31,9 @@ def answers_equal(a: str, b: str) -> bool:
     return _equal(min(a, b), max(a, b))
 
 
+_EQUATION = re.compile(r"(?<![<>!:=])=(?!=)")
+
+
 @lru_cache(maxsize=16384)
 def _equal(a: str, b: str) -> bool:
     one, other = read(a), read(b)
@@ -40,6 +43,9 @@ def _equal(a: str, b: str) -> bool:
     if decided is not None:
         return decided
     if not (is_mathematical(a) and is_mathematical(b)):
+        return False
+    if bool(_EQUATION.search(one.text)) != bool(_EQUATION.search(other.text)):
+        # "x = 13" has been read as 13 by now; of "4k = 13" the algebra would take the right side alone.
         return False
     one_text, one_constant = _without_constant(one.text)
     other_text, other_constant = _without_constant(other.text)

@@ -12,6 +12,7 @@ from typing import Any
 from kaelum_graph.cache_table import evict
 from kaelum_graph.errors import UnknownEpisode
 from kaelum_graph.feedback import Feedback, FeedbackChange
+from kaelum_graph.learning_table import log_rating
 from kaelum_graph.sqlite_file import SqliteFile, of_tenant
 from kaelum_graph.types import EpisodeId
 
@@ -145,8 +146,8 @@ class FeedbackTable:
 
 
 def log_change(connection: sqlite3.Connection, feedback: Feedback, *, deleted: bool = False) -> None:
-    """Write down, within a transaction, that a rating now says this, or is gone."""
-    connection.execute(
+    """Write down, within a transaction, that a rating now says this, or is gone; learners are told too."""
+    line = connection.execute(
         "INSERT INTO feedback_log (at, tenant, id, episode_id, created_at, content) VALUES (?, ?, ?, ?, ?, ?)",
         (
             time.time(),
@@ -156,7 +157,9 @@ def log_change(connection: sqlite3.Connection, feedback: Feedback, *, deleted: b
             feedback.created_at,
             None if deleted else feedback.content(comment=False),
         ),
-    )
+    ).lastrowid
+    assert line is not None
+    log_rating(connection, feedback.episode_id, line)
 
 
 def erase_ratings(connection: sqlite3.Connection, episode_id: str) -> None:

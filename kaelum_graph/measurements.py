@@ -81,9 +81,10 @@ def measured(tree: SearchTree, *, first: int = 0) -> Json:
     operators = outcomes_of(tree, first=first)
     if operators:
         record["operators"] = [[*key, dataclasses.asdict(outcomes)] for key, outcomes in operators.items()]
-    auroc = score_skill(tree, first=first)
-    if auroc is not None:
-        record["skill"] = {SOURCE: auroc}
+    sources = sorted({rollout.scored_by for rollout in tree.rollouts[first:]})
+    aurocs = {source: score_skill(tree, source=source, first=first) for source in sources}
+    if skill := {source: auroc for source, auroc in aurocs.items() if auroc is not None}:
+        record["skill"] = skill
     # A search that is continued has told of its confidences before.
     pairs = unanchored_confidences(tree) if not first else []
     if pairs:
@@ -91,8 +92,8 @@ def measured(tree: SearchTree, *, first: int = 0) -> Json:
     return record
 
 
-def score_skill(tree: SearchTree, *, first: int = 0) -> float | None:
-    """Within-query AUROC of the model's scores, among rollouts that differ by chance alone; None where none compare.
+def score_skill(tree: SearchTree, *, source: str = SOURCE, first: int = 0) -> float | None:
+    """Within-query AUROC of the scores of `source`, among rollouts that differ by chance; None where none compare.
 
     Those are one worker's plain samples in one arm: a branch was chosen by its value, the score in it, and one worker
     may be likelier and better than another. Groups weigh by their samples. A check of form alone judges no reasoning.
@@ -100,7 +101,8 @@ def score_skill(tree: SearchTree, *, first: int = 0) -> float | None:
     groups: dict[tuple[str, bool], list[Rollout]] = {}
     for rollout in tree.rollouts[first:]:
         simulation = rollout.simulation
-        if simulation.operator == "sample" and not form_checked(rollout.evidence):
+        sampled = simulation.operator == "sample" and rollout.scored_by == source
+        if sampled and not form_checked(rollout.evidence):
             groups.setdefault((simulation.worker, simulation.planned), []).append(rollout)
     total, weight = 0.0, 0
     for rollouts in groups.values():

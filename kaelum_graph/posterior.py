@@ -59,19 +59,21 @@ def weigh(
     *,
     scores: Sequence[ModelScore | None] | None = None,
     prefixes: Sequence[Hashable] | None = None,
+    weights: Sequence[float] | None = None,
     calibrate: Callable[[float], float] | None = None,
 ) -> list[Standing]:
     """The clusters' standings, the best first.
 
     Order: an anchored pass (H before E before V), then without an anchor by confidence, then an anchored fail; ties by
-    share, then by the best `scores` among the members, then by representative. `scores` touch nothing but that order.
+    share, then by the best `scores` among the members, then by representative. `scores` touch nothing but that order;
+    `weights` (see `vote_weights`) make some candidates' votes count more than others'.
     Members with equal `prefixes` grew from one beginning and count once, so that a bushy subtree can't outvote.
     `calibrate` maps a confidence that no anchor decided to what such confidences have been worth; it keeps their order.
     Raises `TypeError` for anything but `Evidence` among the evidence, a `ModelScore` above all, and `ValueError` when
     the sequences are not as long as `candidates`.
     """
     _check(candidates, evidence_by_candidate, scores)
-    masses = [mass(group, prefixes) for group in clusters]
+    masses = [mass(group, prefixes, weights) for group in clusters]
     standings = [
         _standing(group, evidence_by_candidate, mass=own, answering=sum(masses), calibrate=calibrate)
         for group, own in zip(clusters, masses, strict=True)
@@ -122,22 +124,38 @@ def representative_candidate(
     return candidates[min(standing.cluster.members, key=order)]
 
 
-def mass(group: Cluster, prefixes: Sequence[Hashable] | None) -> int:
-    """How many members count: one for each distinct prefix."""
-    return len(group.members) if prefixes is None else len({prefixes[index] for index in group.members})
+def mass(group: Cluster, prefixes: Sequence[Hashable] | None, weights: Sequence[float] | None = None) -> float:
+    """How much the members count: one for each distinct prefix, or the mean of its members' `weights`."""
+    grown: dict[Hashable, list[float]] = {}
+    for index in group.members:
+        key: Hashable = index if prefixes is None else prefixes[index]
+        grown.setdefault(key, []).append(1.0 if weights is None else weights[index])
+    return sum(sum(own) / len(own) for own in grown.values())
+
+
+def vote_weights(scores: Sequence[ModelScore | None], *, trust: float) -> list[float] | None:
+    """What each rollout's vote counts, `1 − trust + trust · score / mean score`; their mean is 1.
+
+    `trust` in [0, 1] is the scores' measured skill: at 0, or without scores, votes count alike (None).
+    """
+    known = [score.value for score in scores if score is not None]
+    middle = sum(known) / len(known) if known else 0.0
+    if not trust or middle <= 0:
+        return None
+    return [1.0 if score is None else 1.0 - trust + trust * score.value / middle for score in scores]
 
 
 def _standing(
     group: Cluster,
     evidence: Sequence[Sequence[Evidence]],
     *,
-    mass: int,
-    answering: int,
+    mass: float,
+    answering: float,
     calibrate: Callable[[float], float] | None,
 ) -> Standing:
     votes = [vote for index in group.members for vote in evidence[index]]
     share = mass / answering
-    anchored, tier = _anchor(votes)
+    anchored, tier = anchored_vote(votes)
     if anchored == "pass" and tier is not None:
         confidence = PASS_CONFIDENCE[tier]
     elif anchored == "fail" and tier is not None:
@@ -152,7 +170,7 @@ def _standing(
     return Standing(cluster=group, share=share, confidence=confidence, anchored=anchored, tier=tier, evidence=ordered)
 
 
-def _anchor(votes: Sequence[Evidence]) -> tuple[Anchored, Tier | None]:
+def anchored_vote(votes: Sequence[Evidence]) -> tuple[Anchored, Tier | None]:
     """What the strongest anchored tier that voted says. One source's votes on several members are one vote."""
     for tier in _ANCHORS:
         sources: dict[str, Counter[str]] = {}
@@ -165,7 +183,7 @@ def _anchor(votes: Sequence[Evidence]) -> tuple[Anchored, Tier | None]:
     return "none", None
 
 
-def _unanchored(members: int, mass: int, answering: int, votes: Sequence[Evidence]) -> float:
+def _unanchored(members: int, mass: float, answering: float, votes: Sequence[Evidence]) -> float:
     agreement = (mass + 1) / (answering + 2)
     odds = agreement / (1 - agreement)
     sources: dict[str, Counter[str]] = {}

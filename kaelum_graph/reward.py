@@ -40,7 +40,7 @@ def step_scores(
     return [math.exp(total / count) if count else None for total, count in zip(sums, counts, strict=True)]
 
 
-def path_score(scores: Sequence[float | None]) -> ModelScore | None:
+def path_score(scores: Sequence[float | None], *, source: str = SOURCE) -> ModelScore | None:
     """Mean score of a path's steps; None when no step has one."""
     known = [score for score in scores if score is not None]
-    return ModelScore(source=SOURCE, value=sum(known) / len(known)) if known else None
+    return ModelScore(source=source, value=sum(known) / len(known)) if known else None

@@ -1,8 +1,9 @@
 """The router: a policy network over workers, rollout budgets and depths.
 
 The worker logits are a prototype prior, the cosine of the query to the texts that describe each worker, plus a network
-that is zero at first: untrained, the policy is exactly the prior. The rollout budget is an ordinal choice (Cao et al.
-2020, CORAL): one score against rising thresholds.
+that is zero at first: untrained, the policy is exactly the prior. A trained one (`learning/router_learner.py`) has,
+in the prior's place, the reward that each worker is expected to earn, in which the prior is one input. The rollout
+budget is an ordinal choice (Cao et al. 2020, CORAL): one score against rising thresholds.
 """
 
 from __future__ import annotations
@@ -27,16 +28,24 @@ from kaelum_graph.types import Array, WorkerName
 FEATURES = EMBEDDING_SIZE + len(FEATURE_NAMES)
 HIDDEN = 256
 BUDGETS = (4, 8, 16, 32)
+BUDGET_THRESHOLDS = (-2.0, 1.0, 3.0)
+"""Of an untrained budget head, whose score is 0: P(8) = 0.61."""
 DEPTHS = (2, 4, 8)
 EFFORT_BUDGETS: dict[Effort, int] = {
     "none": 1, "minimal": 2, "low": 4, "medium": 8, "high": 16, "xhigh": 24, "max": 32,
 }  # fmt: skip
+
+DELTA_SCALE = 20.0
+"""Logits of a reward delta of 1: one suggestion of another worker moves the two apart by 1.6 logits."""
 
 SURE = 0.6
 """From this top probability on, all rollouts go to one worker; below it they are shared, so that one query compares."""
 MINIMUM_PROPENSITY = 0.03
 MINIMUM_SHARE = 2
 SHARING_WORKERS = 3
+
+PER_WORKER = ("worker_head", "skip", "prior_weight")
+"""What of the network's parameters has a row for each worker."""
 
 PRIOR_SCALE = 30.0
 """Logits of the prior for a cosine of 1. Chosen on the tuning half of tests/engine/routing_queries.py, as was the mean
@@ -61,28 +70,55 @@ class Route:
 
 
 class PolicyNetwork(nn.Module):
-    """`[398]` → 256 with a residual layer → worker logits, an ordinal budget score and depth logits; zero at first."""
+    """`[398]` → 256 with a residual layer → worker logits, an ordinal budget score and depth logits; zero at first.
+
+    Around the hidden layers `skip` adds logits that are linear in the features. `prior_gain` and `prior_weight` say
+    what the prior counts for: 1 and 0 while untrained; `hidden_gain` what the hidden layers count for.
+    """
+
+    hidden_gain: Tensor  # []: times the worker logits of the hidden layers
+    prior_gain: Tensor  # []: times the prior logits
+    prior_weight: Tensor  # [W]: times the prior probabilities
 
     def __init__(self, workers: int) -> None:
         super().__init__()
+        self.skip = _zero(nn.Linear(FEATURES, workers))
+        self.register_buffer("hidden_gain", torch.ones(()))
+        self.register_buffer("prior_gain", torch.ones(()))
+        self.register_buffer("prior_weight", torch.zeros(workers))
         self.inlet = nn.Linear(FEATURES, HIDDEN)
         self.residual = nn.Linear(HIDDEN, HIDDEN)
         self.worker_head = _zero(nn.Linear(HIDDEN, workers))
         self.budget_head = _zero(nn.Linear(HIDDEN, 1))
-        self.budget_thresholds = nn.Parameter(torch.tensor([-2.0, 1.0, 3.0]))
+        self.budget_thresholds = nn.Parameter(torch.tensor(BUDGET_THRESHOLDS))
         self.depth_head = _zero(nn.Linear(HIDDEN, len(DEPTHS)))
         with torch.no_grad():
             self.depth_head.bias.copy_(torch.tensor([0.0, 1.0, 0.0]))
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`[..., 398]` to worker logits `[..., W]`, budget probabilities `[..., 4]`, depth logits `[..., 3]`."""
-        hidden = torch.relu(self.inlet(features))
-        hidden = hidden + torch.relu(self.residual(hidden))
-        # P(budget > k-th) falls with k because the thresholds rise.
-        above = torch.sigmoid(self.budget_head(hidden) - self.budget_thresholds.sort().values)
+        hidden = self.trunk(features)
+        above = torch.sigmoid(self.budget_scores(hidden))
         ones, zeros = torch.ones_like(above[..., :1]), torch.zeros_like(above[..., :1])
         at_least, beyond = torch.cat([ones, above], dim=-1), torch.cat([above, zeros], dim=-1)
-        return self.worker_head(hidden), at_least - beyond, self.depth_head(hidden)
+        return self.worker_logits(features, hidden), at_least - beyond, self.depth_head(hidden)
+
+    def trunk(self, features: Tensor) -> Tensor:
+        """`[..., 398]` to the hidden `[..., 256]` that the heads share."""
+        hidden = torch.relu(self.inlet(features))
+        return hidden + torch.relu(self.residual(hidden))
+
+    def worker_logits(self, features: Tensor, hidden: Tensor) -> Tensor:
+        """Worker logits `[..., W]` without the prior's."""
+        return self.hidden_gain * self.worker_head(hidden) + self.skip(features)
+
+    def budget_scores(self, hidden: Tensor) -> Tensor:
+        """Log-odds `[..., 3]` of a budget above 4, 8 and 16; they fall because the thresholds rise."""
+        return self.budget_head(hidden) - self.budget_thresholds.sort().values
+
+    def prior_logits(self, prior: Tensor) -> Tensor:
+        """What the prior logits `[..., W]` add to the worker logits."""
+        return self.prior_gain * prior + self.prior_weight * torch.softmax(prior, dim=-1)
 
 
 class Router:
@@ -102,20 +138,32 @@ class Router:
             torch.manual_seed(0)
             self.network = PolicyNetwork(len(self.workers)).eval()
 
+    @property
+    def prototypes(self) -> Array:
+        """`[W, 384]`: the mean embedding of each worker's texts, in the order of `workers`."""
+        return np.stack([self._prototypes[name] for name in self.workers])
+
     def prior(self, features: Array) -> Array:
         """`[W]` prior logits of a query's features `[398]`."""
         cosines = [float(self._prototypes[name] @ features[:EMBEDDING_SIZE]) for name in self.workers]
         return PRIOR_SCALE * np.array(cosines, dtype=np.float32)
 
-    def probabilities(self, features: Array) -> dict[WorkerName, float]:
-        """The policy's probability of each worker, most probable first."""
-        return self._policy(features)[0]
+    def probabilities(
+        self, features: Array, *, deltas: Mapping[WorkerName, float] | None = None
+    ) -> dict[WorkerName, float]:
+        """The policy's probability of each worker, most probable first; `deltas` as with `route`."""
+        return self._policy(features, deltas)[0]
 
-    def _policy(self, features: Array) -> tuple[dict[WorkerName, float], int, int]:
+    def _policy(
+        self, features: Array, deltas: Mapping[WorkerName, float] | None = None
+    ) -> tuple[dict[WorkerName, float], int, int]:
         """Worker probabilities, most probable first, and the budget and depth that the heads would choose."""
+        network = self.network  # once: the learner may put another one in its place at any time
         with torch.inference_mode():
-            logits, budgets, depths = self.network(torch.from_numpy(features.copy()))
-            values: list[float] = torch.softmax(logits + torch.from_numpy(self.prior(features)), dim=-1).tolist()
+            logits, budgets, depths = network(torch.from_numpy(features.copy()))
+            prior = network.prior_logits(torch.from_numpy(self.prior(features)))
+            added = DELTA_SCALE * torch.tensor([(deltas or {}).get(name, 0.0) for name in self.workers])
+            values: list[float] = torch.softmax(logits + prior + added, dim=-1).tolist()
         found = dict(zip(self.workers, values, strict=True))
         ranked = {name: found[name] for name in sorted(found, key=lambda name: -found[name])}
         return ranked, BUDGETS[int(budgets.argmax())], DEPTHS[int(depths.argmax())]
@@ -129,19 +177,22 @@ class Router:
         rollouts: int | None = None,
         depth: int | None = None,
         worker: WorkerName | None = None,
+        deltas: Mapping[WorkerName, float] | None = None,
     ) -> Route:
         """Choose workers, rollouts and depth for a query's features `[398]`.
 
         `rollouts` wins over `effort`, which wins over the budget head; `worker` is taken as it is. When the top
         probability is at least 0.6 the rollouts go to the top worker, else the top three share them in proportion, two
         or more each. Any other worker is, with probability 0.03, a guest with two of them, so that its worth here
-        stays known; a budget below four has no guests. Raises `UsageError`.
+        stays known; a budget below four has no guests. `deltas` are rewards that people's ratings add to workers here
+        (`RewardDeltas`): 0.05 is one logit. They change the probabilities before anything is drawn, so that the
+        propensities are exact. Raises `UsageError`.
         """
         if features.shape != (FEATURES,):
             raise UsageError(f"features have shape {features.shape}; expected ({FEATURES},).")
         if rollouts is not None and rollouts < 1:
             raise UsageError(f"rollouts is {rollouts}; expected at least 1.")
-        probabilities, usual_budget, usual_depth = self._policy(features)
+        probabilities, usual_budget, usual_depth = self._policy(features, deltas)
         budget = rollouts or (EFFORT_BUDGETS[effort] if effort else usual_budget)
         limit = depth or usual_depth
         if worker is not None:
@@ -184,7 +235,7 @@ class Router:
             rows = {name: index for index, name in enumerate(saved)}
             state = self.network.state_dict()
             for key, tensor in tensors.items():
-                if not key.startswith("worker_head"):
+                if not key.startswith(PER_WORKER):
                     state[key] = tensor
                     continue
                 state[key] = torch.zeros_like(state[key])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 
 from kaelum_graph.storage import Storage
@@ -15,12 +16,23 @@ DIGITS = 12
 
 
 class StateVersion:
-    """Names the model, the package's version, the measurements and the structures that are dealt out. Thread-safe."""
+    """Names the model, the package's version, what was measured and learned, and the structures that are dealt out.
 
-    def __init__(self, storage: Storage, structures: StructureBook | None, *, model: str) -> None:
+    `learned` names the learned weights in use, "" for none, and costs nothing. Thread-safe.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        structures: StructureBook | None,
+        *,
+        model: str,
+        learned: Callable[[], str] = lambda: "",
+    ) -> None:
         self._storage = storage
         self._structures = structures
         self._model = model
+        self._learned = learned
         self._package = _package_version()
         self._known: tuple[object, str] | None = None
 
@@ -31,15 +43,16 @@ class StateVersion:
         """
         measured = self._storage.measurements_version()
         revision = None if self._structures is None else self._structures.revision()
+        key = (measured, revision, self._learned())
         known = self._known
-        if known is None or known[0] != (measured, revision):
-            known = self._known = ((measured, revision), self._named(measured))
+        if known is None or known[0] != key:
+            known = self._known = (key, self._named(measured, key[2]))
         return known[1]
 
-    def _named(self, measured: str) -> str:
+    def _named(self, measured: str, learned: str) -> str:
         structures = [] if self._structures is None else self._structures.in_use()
         dealt = sorted([one.worker, one.cluster, list(one.lines)] for one in structures)
-        state = json.dumps([self._model, self._package, measured, dealt])
+        state = json.dumps([self._model, self._package, measured, dealt, *([learned] if learned else [])])
         return f"kaelum-{self._package}-{hashlib.sha256(state.encode()).hexdigest()[:DIGITS]}"
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from kaelum_graph.clusters import cluster
 from kaelum_graph.posterior import mass
 from kaelum_graph.tree import SearchTree
+
+FIRST_WAVE = 4
+"""Rollouts of the first wave: the fewest whose agreement can end a search."""
 
 
 def leader_is_certain(leader: int, runner_up: int, *, certainty: float = 0.95) -> bool:
@@ -24,21 +28,22 @@ def standing_answers(tree: SearchTree) -> list[tuple[str, int]]:
     """Distinct answers that no anchored evidence has refuted, and how many beginnings led to each; most first."""
     answers = [rollout.candidate.answer if rollout.outcome != "fail" else None for rollout in tree.rollouts]
     prefixes = tree.prefixes()
-    counts = [(group.representative, mass(group, prefixes)) for group in cluster(answers)]
+    counts = [(group.representative, int(mass(group, prefixes))) for group in cluster(answers)]
     return sorted(counts, key=lambda pair: -pair[1])
 
 
-def evidence_halt(tree: SearchTree, *, may_reflect: bool) -> str | None:
+def evidence_halt(tree: SearchTree, *, may_reflect: bool, settled: Callable[[], bool] | None = None) -> str | None:
     """Why the evidence so far ends the search, or None.
 
-    "verified": an answer passed an anchored check. "margin": the leader can hardly be overtaken. "refuted": nothing
-    found so far stands, and a reflection is left that may help more than further draws of the same kind.
+    "verified": an answer passed an anchored check. "margin": the leader can hardly be overtaken, by the sequential test
+    or, where it is given, by what `settled` (a learned stop head) says. "refuted": nothing found so far stands, and a
+    reflection is left that may help more than further draws of the same kind.
     """
     if any(rollout.outcome == "pass" for rollout in tree.rollouts):
         return "verified"
     standing = standing_answers(tree)
     if not standing:
         return "refuted" if may_reflect else None
-    if leader_is_certain(standing[0][1], standing[1][1] if len(standing) > 1 else 0):
-        return "margin"
-    return None
+    if settled is not None:
+        return "margin" if settled() else None
+    return "margin" if leader_is_certain(standing[0][1], standing[1][1] if len(standing) > 1 else 0) else None

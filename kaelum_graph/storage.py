@@ -12,12 +12,14 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from kaelum_graph.cache_table import CacheEntry, CacheTable, evict
 from kaelum_graph.errors import StorageError, UnknownEpisode, UsageError
 from kaelum_graph.feedback import Feedback
 from kaelum_graph.feedback_table import FeedbackTable, erase_ratings
+from kaelum_graph.learning_table import LearningTable, episode_ids_of_conversation, forget_events, log_episode
 from kaelum_graph.sqlite_file import SqliteFile, of_tenant
 from kaelum_graph.storage_schema import prepare
 from kaelum_graph.types import EpisodeId, Json
@@ -31,25 +33,32 @@ SHORTEST_PREFIX = 4
 """Characters of an id from which on its beginning is enough to name it."""
 
 
-class Storage(FeedbackTable, CacheTable):
+class Storage(FeedbackTable, CacheTable, LearningTable):
     """One SQLite file, shared by the threads of a process and, through WAL, by several processes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         super().__init__(SqliteFile(path, what="the episode store", prepare=prepare))
 
-    def append_episode(self, episode_id: EpisodeId, query: str, record: Json, *, tenant: str = "") -> None:
+    def append_episode(
+        self, episode_id: EpisodeId, query: str, record: Json, *, tenant: str = "", seen: bytes | None = None
+    ) -> None:
         """Keep an episode. Appending the same id again changes nothing, so that a retried node is harmless.
 
+        `seen` is what learners see of it (`SeenEpisode.to_bytes`); without it there is nothing to learn from it.
         Raises `StorageError` too where another tenant has an episode of that id.
         """
         written = json.dumps(record, ensure_ascii=False)
 
         def append(connection: sqlite3.Connection) -> None:
-            connection.execute(
+            added = connection.execute(
                 "INSERT OR IGNORE INTO episodes (id, created_at, query, record, tenant) VALUES (?, ?, ?, ?, ?)",
                 (episode_id, time.time(), query, written, tenant),
             )
+            if added.rowcount == 1:
+                if seen is not None:
+                    log_episode(connection, episode_id, seen)
+                return
             if connection.execute("SELECT tenant FROM episodes WHERE id = ?", (episode_id,)).fetchone()[0] != tenant:
                 raise StorageError(f"{self.path}: episode '{episode_id}' is kept already.")
 
@@ -113,19 +122,48 @@ class Storage(FeedbackTable, CacheTable):
         """Forget an episode with its feedback and its cached answer, all or nothing; False when there was none.
 
         The log of feedback tells that the ratings went, and keeps nothing of their corrections. What the episode has
-        measured stays: it is numbers about the search. So does an episode that went on from this one.
+        measured stays: it is numbers about the search. So does an episode that went on from this one. What it has
+        taught goes as soon as the learner reads of it: see `Learner`.
         """
 
         def delete(connection: sqlite3.Connection) -> bool:
             found = "SELECT 1 FROM episodes WHERE id = ? AND tenant = ?"
             if connection.execute(found, (episode_id, tenant)).fetchone() is None:
                 return False
-            erase_ratings(connection, episode_id)
-            evict(connection, episode_id)
-            connection.execute("DELETE FROM episodes WHERE id = ?", (episode_id,))
+            _delete(connection, episode_id)
             return True
 
         return self._file.write(delete)
+
+    def forget_episodes(
+        self,
+        episode_ids: Sequence[str] = (),
+        *,
+        tenant: str | None = None,
+        conversation: str | None = None,
+    ) -> list[EpisodeId]:
+        """Forget these episodes, all of a tenant, or all of a `conversation`, named by an episode; which there were.
+
+        A conversation is an episode with those that it went on from and those that went on from it. All or nothing.
+        What the episodes measured goes too. With a tenant beside the others, of these only what is the tenant's.
+        """
+
+        def forget(connection: sqlite3.Connection) -> list[EpisodeId]:
+            named = [*episode_ids, *(episode_ids_of_conversation(connection, conversation) if conversation else ())]
+            if tenant is not None and conversation is None and not episode_ids:
+                rows = connection.execute("SELECT id FROM episodes WHERE tenant = ?", (tenant,))
+                named = [row[0] for row in rows.fetchall()]
+            condition, arguments = of_tenant(tenant)
+            gone: list[EpisodeId] = []
+            for episode_id in dict.fromkeys(named):
+                found = f"SELECT 1 FROM episodes WHERE id = ?{condition}"
+                if connection.execute(found, (episode_id, *arguments)).fetchone() is not None:
+                    _delete(connection, episode_id)
+                    connection.execute("DELETE FROM measurements WHERE episode_id = ?", (episode_id,))
+                    gone.append(EpisodeId(episode_id))
+            return gone
+
+        return self._file.write(forget)
 
     def counts(self, *, tenant: str | None = None) -> dict[str, float]:
         """How many episodes, ratings, cached answers and, of all tenants together, measurements are kept."""
@@ -160,3 +198,10 @@ class Storage(FeedbackTable, CacheTable):
     def close(self) -> None:
         """Close the file. Idempotent."""
         self._file.close()
+
+
+def _delete(connection: sqlite3.Connection, episode_id: str) -> None:
+    erase_ratings(connection, episode_id)
+    forget_events(connection, episode_id)
+    evict(connection, episode_id)
+    connection.execute("DELETE FROM episodes WHERE id = ?", (episode_id,))

@@ -9,7 +9,7 @@ import sqlite3
 
 from kaelum_graph.errors import StorageError
 
-VERSION = 1
+VERSION = 2
 
 # An old file may lack the tables that came later.
 _VERSION_0 = (
@@ -101,6 +101,27 @@ _VERSION_1 = (
     "FROM feedback ORDER BY sequence",
 )
 
+# The log of what there is to learn. `ref` is the line of feedback_log for a rating, and for what was forgotten the
+# number of its first event. What learners see of an episode is large, and apart, so that reading episodes stays cheap.
+_VERSION_2 = (
+    """
+    CREATE TABLE learning_events (
+        sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+        kind TEXT NOT NULL,
+        episode_id TEXT NOT NULL,
+        ref INTEGER NOT NULL
+    )
+    """,
+    "CREATE INDEX learning_events_by_episode ON learning_events (episode_id)",
+    "CREATE INDEX learning_events_by_kind ON learning_events (kind, sequence)",
+    "CREATE TABLE seen_episodes (episode_id TEXT PRIMARY KEY, data BLOB NOT NULL)",
+    "INSERT INTO learning_events (kind, episode_id, ref) "
+    "SELECT 'feedback', episode_id, sequence FROM feedback_log WHERE episode_id IN (SELECT id FROM episodes) "
+    "ORDER BY sequence",
+)
+_STEPS = (_VERSION_0 + _VERSION_1, _VERSION_2)
+"""Step i brings a file of version i to i + 1."""
+
 
 def prepare(connection: sqlite3.Connection) -> None:
     """Make the tables of a new file, or migrate those of an older one; all or nothing.
@@ -117,7 +138,7 @@ def prepare(connection: sqlite3.Connection) -> None:
                 f"the episode store has version {version}; this Kaelum reads versions up to {VERSION}: upgrade it."
             )
         if version < VERSION:
-            for statement in _VERSION_0 + _VERSION_1:
+            for statement in (statement for step in _STEPS[version:] for statement in step):
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {VERSION}")
     except BaseException:

@@ -15,6 +15,7 @@ from typing import Literal
 from pydantic import TypeAdapter
 
 from kaelum_graph.evidence import Evidence
+from kaelum_graph.reward import SOURCE
 from kaelum_graph.types import Candidate, Json, NodeId, RolloutId, WorkerName
 
 Operator = Literal["sample", "branch", "refine", "critique", "verify"]
@@ -51,7 +52,8 @@ class Node:
 class Simulation:
     """A rollout that is about to be generated: from which node, by whom, by which operator, on which attempt.
 
-    `planned`: with the reasoning structure that was dealt out to its worker for this query.
+    `planned`: with the reasoning structure that was dealt out to its worker for this query. `sighted`: the reward model
+    may have had a part in choosing it; the others are what its skill is measured on.
     """
 
     node_id: NodeId
@@ -59,11 +61,15 @@ class Simulation:
     operator: Operator
     target: RolloutId | None = None
     planned: bool = False
+    sighted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
-    """A finished simulation with all that is known of it. `step_scores` are the model's own; `value` is evidence's."""
+    """A finished simulation with all that is known of it.
+
+    `step_scores` are a model's own, `scored_by` says whose ("likelihood" or "prm"); selection learns from `value`.
+    """
 
     id: RolloutId
     wave: int
@@ -75,6 +81,7 @@ class Rollout:
     finish: str
     completion_tokens: int
     value: float
+    scored_by: str = SOURCE
 
     @property
     def outcome(self) -> Literal["pass", "fail"] | None:
@@ -240,6 +247,7 @@ def select(
     allocation: Mapping[WorkerName, int],
     max_depth: int,
     propose: Propose = always_sample,
+    sighted: Callable[[], bool] | None = None,
     exploration: float = 1.25,
     widening: float = 1.0,
 ) -> list[Simulation]:
@@ -247,7 +255,8 @@ def select(
 
     `allocation` is each worker's share of the budget in rollouts; a wave is spread over the workers in proportion to
     what each has left. `propose` names the operator; a "sample" descends the tree and becomes a "branch" where the
-    evidence below tells steps apart.
+    evidence below tells steps apart. `sighted`, asked for each, says whether the reward model's values may lead it; a
+    blind one is drawn from the question anew. Without it the reward model has no weight, and nothing changes.
     """
     wave: list[Simulation] = []
     for _ in range(slots):
@@ -258,10 +267,11 @@ def select(
         start = tree.worker_node(worker)
         operator, target = propose(worker, wave)
         node = start
-        if operator == "sample":
+        sees = sighted is not None and sighted()
+        if operator == "sample" and (sees or sighted is None):
             node = descend(tree, start, max_depth=max_depth, exploration=exploration, widening=widening)
             operator = "sample" if node is start else "branch"
-        simulation = Simulation(node_id=node.id, worker=worker, operator=operator, target=target)
+        simulation = Simulation(node_id=node.id, worker=worker, operator=operator, target=target, sighted=sees)
         tree.start(simulation)
         wave.append(simulation)
     return wave

@@ -11,8 +11,8 @@ from kaelum_graph.answer import Alternative, Choice, Status
 from kaelum_graph.clusters import cluster
 from kaelum_graph.evidence import Evidence, ModelScore
 from kaelum_graph.observations import said_after, shown
-from kaelum_graph.posterior import CEILING, Anchored, Standing, representative_candidate, weigh
-from kaelum_graph.reward import path_score
+from kaelum_graph.posterior import CEILING, Anchored, Standing, representative_candidate, vote_weights, weigh
+from kaelum_graph.reward import SOURCE, path_score
 from kaelum_graph.tree import SearchTree
 from kaelum_graph.types import Candidate, Json, RolloutId, WorkerName
 
@@ -61,24 +61,34 @@ def decide(
     prm_threshold: float,
     prose: Collection[WorkerName] = (),
     answers: int = 1,
+    trust: float = 0.0,
     calibrate: Callable[[float], float] | None = None,
 ) -> Verdict:
     """Weigh the answer clusters of a tree's rollouts and judge the leader.
 
     It passes on an anchored check of more than its form; without one when its confidence is at least `min_confidence`
     and the mean score of its path's steps, where the model gives one, is at least `prm_threshold`. `worker` is named
-    when no rollout answered; the answer of a worker in `prose` is its text, not a value in it. With `answers` above 1
+    when no rollout answered; the answer of a worker in `prose` is its text, not a value in it. A learned reward model's
+    scores weigh the votes by `trust`, its measured skill. With `answers` above 1
     up to that many distinct ones are given as `choices`; what a check refuted is none of them while anything else
     stands.
     """
     candidates = [rollout.candidate for rollout in tree.rollouts]
-    scores = [path_score(rollout.step_scores) for rollout in tree.rollouts]
+    scores = [path_score(rollout.step_scores, source=rollout.scored_by) for rollout in tree.rollouts]
     evidence = [rollout.evidence for rollout in tree.rollouts]
     groups = cluster([candidate.answer for candidate in candidates])
     prefixes = tree.prefixes()
     standings = [
         unless_form_alone(each)
-        for each in weigh(groups, candidates, evidence, scores=scores, prefixes=prefixes, calibrate=calibrate)
+        for each in weigh(
+            groups,
+            candidates,
+            evidence,
+            scores=scores,
+            prefixes=prefixes,
+            weights=vote_weights(learned_scores(tree, scores), trust=trust),
+            calibrate=calibrate,
+        )
     ]
     if not standings:
         reasons = failures(tree)
@@ -135,6 +145,11 @@ def decide(
         if passed and form_checked(leader.evidence)
         else (),
     )
+
+
+def learned_scores(tree: SearchTree, scores: Sequence[ModelScore | None]) -> list[ModelScore | None]:
+    """The scores of the learned reward model alone; None for every other: a likelihood weighs no vote."""
+    return [None if one.scored_by == SOURCE else score for one, score in zip(tree.rollouts, scores, strict=True)]
 
 
 def form_checked(evidence: Sequence[Evidence]) -> bool:

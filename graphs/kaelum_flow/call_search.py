@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import StreamWriter
 
-from kaelum_flow.lats import FIRST_WAVE, cancel_token
+from kaelum_flow.lats import cancel_token
 from kaelum_flow.services import Services
 from kaelum_flow.state import (
     KaelumState,
@@ -35,6 +35,7 @@ from kaelum_graph.calls import (
 from kaelum_graph.config import Settings
 from kaelum_graph.models.base import CancelToken, Delta, Generation, GenerationRequest, OnDelta, Sample, Sampling
 from kaelum_graph.router import EFFORT_BUDGETS
+from kaelum_graph.stopping import FIRST_WAVE
 from kaelum_graph.types import Json, Query, RolloutId, ToolCall
 from kaelum_graph.workers.conversation import plain_conversation
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
+from typing import cast
 
 from langgraph.types import StreamWriter
 
 from kaelum_flow.rollouts import request_for, sample_json, simulation_json
 from kaelum_flow.services import Services
 from kaelum_flow.state import KaelumState, current_options, current_query, current_route, read_tree, seconds_left
+from kaelum_flow.wave_slots import cut_to, releasing, slots_for
 from kaelum_graph.acting import Acted, act
 from kaelum_graph.models.base import CancelToken, Delta, OnDelta
+from kaelum_graph.slots import Grant
 from kaelum_graph.stopping import standing_answers
 from kaelum_graph.tree import SearchTree, Simulation
 from kaelum_graph.types import Json
@@ -23,16 +26,31 @@ PROGRESS_SECONDS = 0.25
 def expand_wave(services: Services, state: KaelumState, *, cancel: CancelToken | None, writer: StreamWriter) -> Json:
     """Generate the state's wave; the state's new `wave`, one item a rollout, and what it has cost so far.
 
-    Simulations that start alike share a request, and all requests a call. Raises the first error of a search that has
-    nothing to go on.
+    It waits for places in the model's batch; simulations that get none go back, and `tree` is then new too. Those that
+    start alike share a request, and all requests a call. Raises the first error of a search that has nothing to go on.
     """
     settings, tree = services.settings_for(current_options(state)), read_tree(state)
+    with slots_for(services, state, tree, settings, cancel=cancel) as grant:
+        cut = cut_to(grant, state, settings, tree)
+        waved = cast("KaelumState", {**state, **cut})
+        return {**cut, **generate_wave(services, waved, grant, cancel=cancel, writer=writer)}
+
+
+def generate_wave(
+    services: Services, state: KaelumState, grant: Grant | None, *, cancel: CancelToken | None, writer: StreamWriter
+) -> Json:
+    """What `expand_wave` gives, for a wave that has its places; each is given back when its rollout ends."""
+    settings, tree = services.settings_for(current_options(state)), read_tree(state)
     plans = list(Counter(Simulation(**item["simulation"]) for item in state.get("wave") or []).items())
+    if not plans:
+        return {}
     left = seconds_left(state, settings.deadline)
+    pauses = [pauses_of(services, state, simulation) for simulation, _ in plans]
+    requests = [request_for(services, state, tree, settings, simulation, count) for simulation, count in plans]
     acted = act(
         services.model,
-        [request_for(services, state, tree, settings, simulation, count) for simulation, count in plans],
-        [pauses_of(services, state, simulation) for simulation, _ in plans],
+        [releasing(grant, request, observe) for request, observe in zip(requests, pauses, strict=True)],
+        pauses,
         sandbox=services.sandbox,
         pool=services.pool,
         deadline=None if left is None else time.monotonic() + left,

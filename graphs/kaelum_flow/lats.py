@@ -16,6 +16,8 @@ from kaelum_flow.expand import expand_wave, wave_event
 from kaelum_flow.judging import with_judgement
 from kaelum_flow.plans import choices_for, in_arms
 from kaelum_flow.rollouts import judge, proposer, simulation_json
+from kaelum_flow.scoring import prm_weight, scored, sighted
+from kaelum_flow.seen import proposing, seen_rollouts
 from kaelum_flow.services import Services
 from kaelum_flow.state import (
     KaelumState,
@@ -26,14 +28,12 @@ from kaelum_flow.state import (
     seconds_left,
 )
 from kaelum_graph.config import Settings
+from kaelum_graph.learning.stop_looks import look_at
 from kaelum_graph.models.base import CancelToken
-from kaelum_graph.stopping import evidence_halt
+from kaelum_graph.stopping import FIRST_WAVE, evidence_halt
 from kaelum_graph.tree import ROLLOUTS, SearchTree, select
 from kaelum_graph.types import Json, RolloutId
 from kaelum_graph.widening import widened
-
-FIRST_WAVE = 4
-"""Rollouts of the first wave: the fewest whose agreement can end a search."""
 
 CANCEL_KEY = "kaelum_cancel"
 
@@ -56,6 +56,7 @@ def build_lats(services: Services) -> StateGraph[Any, Any, Any, Any]:
             allocation=route["allocation"],
             max_depth=route["depth"],
             propose=proposer(services, state, tree, settings),
+            sighted=sighted(state, settings),
         )
         return {
             "tree": tree.to_json(),
@@ -69,6 +70,7 @@ def build_lats(services: Services) -> StateGraph[Any, Any, Any, Any]:
 
     def evaluate(state: KaelumState, config: RunnableConfig) -> Json:
         query, tree, wave = current_query(state), read_tree(state), state.get("waves", 0) + 1
+        items = state.get("wave") or []
         judging = [
             services.pool.submit(
                 judge,
@@ -78,12 +80,14 @@ def build_lats(services: Services) -> StateGraph[Any, Any, Any, Any]:
                 rollout_id=RolloutId(len(tree.rollouts) + index),
                 wave=wave,
                 prefix=tree.prefix(item["simulation"]["node_id"]),
+                prm_weight=prm_weight(state),
             )
-            for index, item in enumerate(state.get("wave") or [])
+            for index, item in enumerate(items)
         ]
         rollouts, spent = with_judgement(
             services, state, [judged.result() for judged in judging], cancel=cancel_token(config)
         )
+        rollouts = scored(services, state, tree, rollouts, items)
         return {"wave": ROLLOUTS.dump_python(rollouts, mode="json"), **spent}
 
     def backpropagate(state: KaelumState, config: RunnableConfig, writer: StreamWriter) -> Json:
@@ -98,7 +102,7 @@ def build_lats(services: Services) -> StateGraph[Any, Any, Any, Any]:
             "tree": tree.to_json(),
             "wave": [],
             "waves": waves,
-            "halt": "cancelled" if cancelled else halt_reason(state, settings, tree),
+            "halt": "cancelled" if cancelled else halt_reason(services, state, settings, tree),
         }
 
     graph: StateGraph[Any, Any, Any, Any] = StateGraph(KaelumState)
@@ -143,14 +147,24 @@ def after_backpropagate(state: KaelumState) -> str:
     return END if state.get("halt") else "select"
 
 
-def halt_reason(state: KaelumState, settings: Settings, tree: SearchTree) -> str | None:
+def settled(services: Services, state: KaelumState, tree: SearchTree) -> bool:
+    """Whether the stop head expects nothing better of what is left; never in a search that runs on for it to learn."""
+    route = current_route(state)
+    # A wave that was cut for want of places is a look the head knows nothing of.
+    if route.get("full_run") or len(tree.rollouts) < FIRST_WAVE:
+        return False
+    rollouts, answers = seen_rollouts(*proposing(tree), {})
+    return services.learned.stop_head.should_stop(look_at(rollouts, budget=route["rollouts"], answers=answers))
+
+
+def halt_reason(services: Services, state: KaelumState, settings: Settings, tree: SearchTree) -> str | None:
     """Why the search stops after this wave, or None to go on: the evidence first, then what it may still spend."""
     may_reflect = len(state.get("reflections") or []) < settings.max_reflections
     if len(tree.rollouts) >= current_route(state)["rollouts"]:
         return evidence_halt(tree, may_reflect=False) or "budget"
     # What an earlier search in this tree stopped for is known to whoever wants it to go on.
     known = (state.get("earlier") or {}).get("stop_reason")
-    halt = evidence_halt(tree, may_reflect=may_reflect)
+    halt = evidence_halt(tree, may_reflect=may_reflect, settled=lambda: settled(services, state, tree))
     # Where nothing stands there is something to reflect on, which is no end of the search.
     if halt and halt != known and (settings.early_stop or halt == "refuted"):
         return halt

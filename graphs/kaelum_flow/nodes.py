@@ -18,6 +18,8 @@ from kaelum_flow.call_search import call_candidates, call_trace, called
 from kaelum_flow.episodes import further_route, per_query, read_earlier
 from kaelum_flow.lats import cancel_token
 from kaelum_flow.plans import learn_structures
+from kaelum_flow.scoring import BLIND_SHARE, prm_weight
+from kaelum_flow.seen import seen_episode
 from kaelum_flow.services import Services
 from kaelum_flow.sources import cited, may_be_kept
 from kaelum_flow.state import (
@@ -147,16 +149,33 @@ class ForwardNodes:
         features = state.get("features")
         assert features is not None, "the embed node runs first"
         forced = settings.worker or (None if settings.routing else UNROUTED)
-        route = self.services.router.route(
+        route = self.services.learned.router.route(
             features,
+            deltas=self.services.learned.deltas(features),
             generator=self.services.generator(settings),
             effort=settings.effort,
             rollouts=settings.sims,
             depth=settings.depth,
             worker=None if forced is None else WorkerName(forced),
         )
-        writer(route_event(dataclasses.asdict(route)))
-        return {"route": dataclasses.asdict(route)}
+        # One weight for the whole query, however long it takes: what was chosen by it must be known afterwards.
+        weight = self.services.prm_weight()
+        taken = {
+            **dataclasses.asdict(route),
+            "prm_weight": weight,
+            "blind_share": BLIND_SHARE if weight else 1.0,
+            **self._full_run(state, settings),
+        }
+        writer(route_event(taken))
+        return {"route": taken}
+
+    def _full_run(self, state: KaelumState, settings: Settings) -> Json:
+        """Whether the search is to spend its budget whatever the stop head says, for that to learn; and how likely that
+        was. A seeded search is left alone: it is to be repeatable."""
+        if not settings.learning or settings.seed is not None:
+            return {"full_run": False, "full_share": 0.0}
+        head = self.services.learned.stop_head
+        return {"full_run": head.full_run(EpisodeId(state.get("episode_id", ""))), "full_share": head.full_share}
 
     def verify(self, state: KaelumState, config: RunnableConfig, writer: StreamWriter) -> Json:
         """Weigh the answers and decide whether the leader may be given."""
@@ -168,6 +187,7 @@ class ForwardNodes:
             prm_threshold=settings.prm_threshold,
             prose=[name for name, worker in self.services.workers.items() if worker.prose],
             answers=settings.answers,
+            trust=prm_weight(state),
             calibrate=self.services.measurements.calibrated,
         )
         writer(
@@ -220,8 +240,11 @@ class ForwardNodes:
             "verdict": state.get("verdict"),
         }
         features = state.get("features")
+        seen = seen_episode(self.services, state) if settings.learning else None
         try:
-            self.services.storage.append_episode(answer.id, query.text, record, tenant=current_tenant(state))
+            self.services.storage.append_episode(
+                answer.id, query.text, record, tenant=current_tenant(state), seen=seen and seen.to_bytes()
+            )
             self.services.measurements.learn(answer.id, read_tree(state), first=earlier.get("rollouts", 0))
             if not earlier:
                 learn_structures(self.services, state, read_tree(state), answer.id)
@@ -238,6 +261,10 @@ class ForwardNodes:
                 )
         except StorageError as error:
             return {"recorded": False, "notices": [*(state.get("notices") or []), str(error)]}
+        finally:
+            self.services.shelf.drop(answer.id)
+        if seen is not None:
+            self.services.tell_learner()
         return {"recorded": True}
 
     def respond(self, state: KaelumState, writer: StreamWriter) -> Json:

@@ -65,7 +65,9 @@ class Ratings:
             if newest is None:
                 raise UnknownEpisode(f"feedback for '{named}': no such episode.")
             rating = dataclasses.replace(rating, episode_id=newest)
-        return storage.add_feedback(rating)
+        added = storage.add_feedback(rating)
+        self.services.tell_learner()
+        return added
 
     def update_feedback(
         self,
@@ -95,11 +97,14 @@ class Ratings:
         updated = self.services.storage.update_feedback(
             well_formed(feedback_id), lambda before: dataclasses.replace(before, **said), tenant=checked_tenant(tenant)
         )
+        self.services.tell_learner()
         return updated is not None
 
     def delete_feedback(self, feedback_id: str, *, tenant: str = "") -> bool:
         """Take a rating back; False when the tenant has none of that id. An answer taken out of the cache stays out."""
-        return self.services.storage.delete_feedback(well_formed(feedback_id), tenant=checked_tenant(tenant))
+        deleted = self.services.storage.delete_feedback(well_formed(feedback_id), tenant=checked_tenant(tenant))
+        self.services.tell_learner()
+        return deleted
 
     async def afeedback(self, episode_id_or_query: str, **rating: Any) -> bool:
         """`feedback` off the event loop."""

@@ -8,6 +8,7 @@ from typing import get_args
 import numpy as np
 
 from kaelum_flow.plans import choice_of
+from kaelum_flow.seen import packed_states
 from kaelum_flow.services import Services
 from kaelum_flow.state import KaelumState, current_query, well_formed
 from kaelum_graph.acting import Turn
@@ -36,6 +37,7 @@ def simulation_json(simulation: Simulation) -> Json:
         "operator": simulation.operator,
         "target": simulation.target,
         "planned": simulation.planned,
+        "sighted": simulation.sighted,
     }
 
 
@@ -62,6 +64,8 @@ def sample_json(turn: Turn) -> Json:
         "completion_tokens": turn.completion_tokens,
         "token_texts": None if turn.token_texts is None else list(turn.token_texts),
         "token_logprobs": None if turn.token_logprobs is None else list(turn.token_logprobs),
+        "token_entropies": None if turn.token_entropies is None else list(turn.token_entropies),
+        "states": packed_states(turn.states),
     }
 
 
@@ -93,7 +97,9 @@ def request_for(
         max_tokens = max(1, min(max_tokens, left // max(1, len(state.get("wave") or []))))
     # Nodes and rollouts are numbered in order, so no two requests of one wave share a seed.
     place = simulation.node_id if simulation.target is None else 5_000 + simulation.target
-    place += 2_500 * simulation.planned + 100_000 * OPERATORS.index(simulation.operator)
+    place += (
+        2_500 * simulation.planned + 1_000_000 * simulation.sighted + 100_000 * OPERATORS.index(simulation.operator)
+    )
     seed = None if settings.seed is None else settings.seed + 10_000 * state.get("waves", 0) + place
     return GenerationRequest(
         messages=prompt.messages,
@@ -102,6 +108,7 @@ def request_for(
         sampling=Sampling(
             temperature=settings.temperature, top_p=settings.top_p, max_tokens=max_tokens, stop=prompt.stop, seed=seed
         ),
+        insight=settings.learning,
     )
 
 
@@ -113,11 +120,19 @@ def attempt_of(tree: SearchTree, rollout_id: RolloutId) -> Attempt:
 
 
 def judge(
-    services: Services, query: Query, item: Json, *, rollout_id: RolloutId, wave: int, prefix: str = ""
+    services: Services,
+    query: Query,
+    item: Json,
+    *,
+    rollout_id: RolloutId,
+    wave: int,
+    prefix: str = "",
+    prm_weight: float = 0.0,
 ) -> Rollout:
     """Conclude one sample and gather its evidence: run its program, read its answer, ask the worker's verifiers.
 
     `prefix` is the text of the steps down to the node that a branch started from; only what follows is cut into steps.
+    `prm_weight` is what the likelihood of its steps counts in its value.
     """
     simulation = Simulation(**item["simulation"])
     worker = services.workers[simulation.worker]
@@ -147,7 +162,7 @@ def judge(
         step_scores=tuple(scores),
         finish=item.get("finish", "stop"),
         completion_tokens=item.get("completion_tokens", 0),
-        value=rollout_value(evidence, score.value if score else None, prm_weight=services.measurements.prm_weight()),
+        value=rollout_value(evidence, score.value if score else None, prm_weight=prm_weight),
     )
 
 

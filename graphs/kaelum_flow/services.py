@@ -14,12 +14,15 @@ from typing import TypeVar
 
 import numpy as np
 
+from kaelum_flow.feature_shelf import FeatureShelf
 from kaelum_flow.retriever import AdaptedRetriever, AnyRetriever
 from kaelum_graph.cache import AnswerCache
 from kaelum_graph.config import Settings, with_overrides
 from kaelum_graph.documents import Documents, check_folder
 from kaelum_graph.encoder import Encoder
 from kaelum_graph.errors import ConfigError, UsageError
+from kaelum_graph.learning.prm import RewardModel
+from kaelum_graph.learning.service import Learning, versions_of
 from kaelum_graph.measurements import Measurements
 from kaelum_graph.models.base import CancelToken, PolicyModel
 from kaelum_graph.models.progress import Report, silent
@@ -27,6 +30,7 @@ from kaelum_graph.retrieval import Retriever
 from kaelum_graph.router import Router
 from kaelum_graph.sandbox import ProcessSandbox
 from kaelum_graph.sandbox.base import Sandbox
+from kaelum_graph.slots import SlotScheduler
 from kaelum_graph.state_version import StateVersion
 from kaelum_graph.storage import STORE_FILE, Storage
 from kaelum_graph.structures.book import StructureBook
@@ -43,9 +47,9 @@ def unheard(notice: str) -> None:
 
 PER_QUERY = frozenset(
     {
-        "answers", "cache", "deadline", "depth", "early_stop", "effort", "judge", "max_reflections", "max_tokens",
-        "min_confidence", "prm_threshold", "routing", "seed", "sims", "temperature", "token_budget", "top_p",
-        "wave_size", "worker",
+        "answers", "cache", "deadline", "depth", "early_stop", "effort", "judge", "learning", "max_reflections",
+        "max_tokens", "min_confidence", "prm_threshold", "routing", "seed", "sims", "temperature", "token_budget",
+        "top_p", "wave_size", "worker",
     }
 )  # fmt: skip
 """Settings that a single query may override; the others belong to the process."""
@@ -129,6 +133,16 @@ class Services:
             ),
         )
 
+    @cached_property
+    def shelf(self) -> FeatureShelf:
+        """Features of the rollouts of searches under way."""
+        return FeatureShelf()
+
+    @property
+    def slots(self) -> SlotScheduler | None:
+        """Shares the model's batch out between the searches under way; None where nobody knows its size."""
+        return self._part("slots", self._make_slots)
+
     @property
     def storage(self) -> Storage:
         """The episode store in the data folder."""
@@ -153,11 +167,42 @@ class Services:
         return self._part("measurements", lambda: Measurements(self.storage, model=self.model_name))
 
     @property
+    def learned(self) -> Learning:
+        """What was learned from earlier queries, and the thread that learns more unless the settings say no."""
+        return self._part("learned", self._make_learning)
+
+    def tell_learner(self) -> None:
+        """There is something new to learn. Starts nothing: a process that only takes ratings leaves that to others."""
+        if isinstance(learned := self._made.get("learned"), Learning):
+            learned.notify()
+
+    @property
+    def reward_model(self) -> RewardModel | None:
+        """The learned reward model, once it has shown more skill than the likelihood of what it scores; else None."""
+        model = self.learned.reward_model
+        return model if model.skill().weight > self.measurements.prm_weight() else None
+
+    def prm_weight(self) -> float:
+        """λ of the search, in [0, 1]: the measured skill of the learned reward model, or of the likelihood."""
+        return max(self.learned.reward_model.skill().weight, self.measurements.prm_weight())
+
+    @property
     def state_version(self) -> str:
         """Names what has been learned up to now. Loads no model."""
         return self._part(
-            "state_version", lambda: StateVersion(self.storage, self.structures, model=self.model_name)
+            "state_version",
+            lambda: StateVersion(
+                self.storage, self.structures, model=self.model_name, learned=lambda: self._served_version
+            ),
         ).current()
+
+    @property
+    def _served_version(self) -> str:
+        """The learned version in use, "" for none; where nothing is loaded yet, the one that would be."""
+        if isinstance(learned := self._made.get("learned"), Learning):
+            return learned.learner.serving_version
+        versions = versions_of(self.settings.data_dir)
+        return versions.pinned() or versions.promoted() or ""
 
     @property
     def cache(self) -> AnswerCache:
@@ -199,6 +244,8 @@ class Services:
         with self._lock:
             made, self._made = self._made, {}
         self.closing.cancel()
+        if isinstance(learned := made.get("learned"), Learning):
+            learned.close()
         background, pool = made.get("background"), made.get("pool")
         if isinstance(background, ThreadPoolExecutor):
             background.shutdown(wait=True, cancel_futures=True)
@@ -241,6 +288,23 @@ class Services:
 
         name, _ = self._chosen_model
         return resolve_model(name, cache_dir=self.settings.cache_dir, hub=self.settings.hub, report=report)
+
+    def _make_learning(self) -> Learning:
+        return Learning(
+            self.storage,
+            self.settings.data_dir,
+            router=self.router,
+            learning=self.settings.learning,
+            most=self.settings.wave_size,
+        )
+
+    def _make_slots(self) -> SlotScheduler | None:
+        model, most = self.model, self.settings.slots
+
+        def slots() -> int:
+            return min(count for count in (most, model.max_batch) if count is not None)
+
+        return None if most is None and model.max_batch is None else SlotScheduler(slots)
 
     def _load_model(self) -> PolicyModel:
         settings = self.settings

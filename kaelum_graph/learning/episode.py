@@ -94,8 +94,7 @@ class SeenEpisode:
     @property
     def audit(self) -> bool:
         """Whether it is kept for auditing labels: then nothing may be trained on it. One id in ten, by its hash."""
-        digest = hashlib.sha256(f"audit {self.id}".encode()).digest()
-        return int.from_bytes(digest[:4], "big") < AUDIT_SHARE * 2**32
+        return is_audit(self.id)
 
     def to_bytes(self) -> bytes:
         """A compressed form for a column of the store."""
@@ -170,6 +169,12 @@ class SeenEpisode:
             rollouts.append(SeenRollout(**told, features=made))
         head |= {"features": features, "answers": tuple(head["answers"]), "rollouts": tuple(rollouts)}
         return cls(**head)
+
+
+def is_audit(episode_id: str) -> bool:
+    """Whether the episode of that id is kept for auditing labels."""
+    digest = hashlib.sha256(f"audit {episode_id}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") < AUDIT_SHARE * 2**32
 
 
 def clusters_of(episode: SeenEpisode) -> list[list[int]]:

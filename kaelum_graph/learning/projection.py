@@ -9,15 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kaelum_graph.learning.episode import STATE_SIZE
+from kaelum_graph.models.base import HiddenState
 
 
-def projected(states: Sequence[NDArray[np.float16]]) -> NDArray[np.float16]:
+def smaller(states: Sequence[HiddenState]) -> tuple[HiddenState, ...]:
+    """The same states, each of 128 halves."""
+    if not states:
+        return ()
+    rows = projected([state.values for state in states])
+    return tuple(HiddenState(state.position, row) for state, row in zip(states, rows, strict=True))
+
+
+def projected(values: Sequence[NDArray[np.float16]]) -> NDArray[np.float16]:
     """`[N, H]` hidden states as `[N, 128]`: distances survive it (Johnson and Lindenstrauss 1984).
 
     A state is first brought to unit root mean square: a few dimensions of a language model are hundreds of times as
     large as the rest and would be all that is left.
     """
-    raw = np.asarray(states, dtype=np.float32)
+    raw = np.asarray(values, dtype=np.float32)
     clipped = np.clip(raw, -CLIP, CLIP)
     scaled = clipped / np.sqrt((clipped**2).mean(axis=1, keepdims=True)).clip(min=1e-6)
     return (scaled @ _directions(raw.shape[1])).astype(np.float16)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from kaelum_graph.learning.episode import STATE_SIZE, STEP_SCALARS
-from kaelum_graph.learning.projection import projected
 from kaelum_graph.models.base import HiddenState
 from kaelum_graph.observations import OUTPUT_FENCE
 from kaelum_graph.types import Array
@@ -65,15 +64,17 @@ def step_scalars(
 def step_states(
     steps: Sequence[str], token_texts: Sequence[str] | None, states: Sequence[HiddenState]
 ) -> np.ndarray[tuple[int, int], np.dtype[np.float16]] | None:
-    """`[S, 128]`: for each step the projected state at its last token, or the newest before; None without any."""
+    """`[S, 128]`: for each step the state at its last token, or the newest before; None without any.
+
+    `states` are `smaller` ones.
+    """
     if token_texts is None or not states or not steps:
         return None
-    small = projected([state.values for state in states])
     made = np.zeros((len(steps), STATE_SIZE), dtype=np.float16)
     for index, tokens in enumerate(tokens_by_step(steps, token_texts)):
         end = tokens[-1] if tokens else -1
         before = [at for at, state in enumerate(states) if state.position <= end]
-        made[index] = small[before[-1]] if before else made[index - 1] if index else small[0]
+        made[index] = states[before[-1]].values if before else made[index - 1] if index else states[0].values
     return made
 
 

@@ -64,6 +64,8 @@ class GenerationRequest:
     of "required", or of a name, every sample calls. `shape` holds every sample to a form, token by token; beside tools
     that may be called, a sample has the form or calls. A partial answer cannot go with a shape, and must not hold the
     beginning of a call. With `insight` samples tell their entropies and hidden states, where the backend has them.
+    `on_end` is called once for each sample that ended, with its `stopped_by`, at once and from any thread, by backends
+    that can tell (a local model); it must neither raise nor block.
     """
 
     messages: tuple[Message, ...]
@@ -74,6 +76,7 @@ class GenerationRequest:
     tool_choice: ToolChoice = field(default_factory=ToolChoice)
     shape: Shape | None = None
     insight: bool = False
+    on_end: Callable[[str | None], None] | None = field(default=None, compare=False)
     request_id: RequestId = field(default_factory=new_request_id)
 
 
@@ -171,6 +174,11 @@ class PolicyModel(ABC):
     @abstractmethod
     def capabilities(self) -> Capabilities:
         """What this backend does natively, as far as it is known now."""
+
+    @property
+    def max_batch(self) -> int | None:
+        """Sequences that it generates at a time, more wait in its queue; None where the backend does not say."""
+        return None
 
     @abstractmethod
     def generate(

@@ -16,7 +16,7 @@ from transformers.cache_utils import DynamicLayer
 from kaelum_graph.errors import KaelumError, ModelError
 from kaelum_graph.models.logit_shaping import shape_rows
 from kaelum_graph.models.running_sample import RunningSample
-from kaelum_graph.models.sampling import alternatives, draw, own_logprobs
+from kaelum_graph.models.sampling import CANDIDATES, alternatives, draw, entropies, likeliest, own_logprobs
 
 
 class Engine(Protocol):
@@ -65,6 +65,7 @@ def draw_rows(samples: Sequence[RunningSample], scores: Tensor, states: Tensor |
     logprobs = drawn.logprobs
     if shaped:
         logprobs[shaped] = own_logprobs(before, drawn.tokens[shaped])
+        drawn.entropies[shaped] = entropies(before, likeliest(before, CANDIDATES)[0])
     if states is not None:
         for row, sample in zip(live, picked, strict=True):
             sample.note(states[row])

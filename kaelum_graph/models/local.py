@@ -226,6 +226,7 @@ class LocalPolicyModel(PolicyModel):
                 shaper=shaper_for(request.sampling, constraints[index]),
                 reader=partial(call_reader, request),
                 insight=request.insight,
+                on_end=request.on_end,
             )
             for index in range(request.n)
         ]

@@ -68,6 +68,7 @@ class RunningSample:
         shaper: LogitShaper | None = None,
         reader: Callable[[], CallReader | None] = lambda: None,
         insight: bool = False,
+        on_end: Callable[[str | None], None] | None = None,
     ) -> None:
         self.request_id = request_id
         self.index = index
@@ -81,6 +82,7 @@ class RunningSample:
         self.shaper = shaper
         self._logprobs: list[float] = []
         self._insight = insight
+        self._on_end = on_end
         self._entropies: list[float] = []
         self._states: dict[int, Tensor] = {}
         self._alternatives: list[Sequence[tuple[int, float]]] = []
@@ -166,7 +168,6 @@ class RunningSample:
         """The sample as it stands. Log-probabilities cover the tokens of its text."""
         with self._lock:
             texts = tuple(self._detokenizer.token_texts)
-            ended = "" if self.finish == "stop" else None
             text, calls = self._detokenizer.text, ()
             if (reader := self._reader()) is not None:
                 text = reader.feed(text) + reader.flush()
@@ -177,12 +178,18 @@ class RunningSample:
                 completion_tokens=len(self.tokens),
                 token_logprobs=tuple(self._logprobs[: len(texts)]) if self.sampling.logprobs else None,
                 token_texts=texts if self.sampling.logprobs else None,
-                stopped_by=self._detokenizer.stopped_by if self._detokenizer.stopped else ended,
+                stopped_by=self._stopped_by,
                 calls=calls,
                 alternatives=self._told(len(texts)) if self.sampling.top_logprobs else None,
                 token_entropies=tuple(self._entropies[: len(texts)]) if self._insight else None,
                 states=self._kept_states(len(texts)) if self._insight else None,
             )
+
+    @property
+    def _stopped_by(self) -> str | None:
+        if self._detokenizer.stopped:
+            return self._detokenizer.stopped_by
+        return "" if self.finish == "stop" else None
 
     def _kept_states(self, count: int) -> tuple[HiddenState, ...] | None:
         """The states at the first `count` tokens; None where the engine gave none."""
@@ -198,6 +205,8 @@ class RunningSample:
         self._emit(final=True)
         self.finish, self.error = finish, error
         self._mailbox.put(Wake())
+        if self._on_end is not None:
+            self._on_end(self._stopped_by)
 
     def _emit(self, *, final: bool = False) -> None:
         if self._mailbox.streaming or self._streamed is not None:

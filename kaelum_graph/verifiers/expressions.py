@@ -26,6 +26,10 @@ _REQUEST_WORDS = """
 _REQUEST = frozenset(_REQUEST_WORDS.split())
 _SPAN = re.compile(r"(?<![\w.])[-+(]*\s*(?:\d|\.\d)[-+*/^().,%\d\s]*[\d)%!]|(?<![\w.])\d")
 
+_UNDONE = re.compile(r"[\d)]\s*[-+*]\s*[\d(]|\d\s*/\s*\d+\s*/|\)\s*/|/\s*\(")
+"""A calculation that is left to the reader; a fraction or a power may be a result."""
+_PLAIN_FRACTION = re.compile(r"\(\((-?\d+)\)/\((-?\d+)\)\)")
+
 
 @register
 class ExpressionVerifier(Verifier):
@@ -42,6 +46,9 @@ class ExpressionVerifier(Verifier):
         if candidate.answer is None:
             return unscored(self, "no answer")
         answer = read(candidate.answer)
+        if _UNDONE.search(_PLAIN_FRACTION.sub(r"\1/\2", plain(answer.text))):
+            # An echo of the question has its value, too.
+            return vote(self, "fail", f"'{shortened(candidate.answer)}' is to be worked out, not written down")
         if not isinstance(answer, Number):
             return vote(self, "fail", f"'{shortened(candidate.answer)}' is no number; {expression} is asked for")
         if answer.value == value:

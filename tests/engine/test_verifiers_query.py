@@ -31,7 +31,12 @@ def check(name: str, question: str, answer: str | None) -> Evidence:
 
 # verifier, question, right answers, wrong answers
 TASKS: list[tuple[str, str, list[str], list[str]]] = [
-    ("expression", "What is 12*(3+4)?", ["84", "84.0", "**84**", "$84$", "12*(3+4) = 84"], ["85", "seven", "-84"]),
+    (
+        "expression",
+        "What is 12*(3+4)?",
+        ["84", "84.0", "**84**", "$84$", "12*(3+4) = 84"],
+        ["85", "-84", "12*(3+4)", "12 * 7"],
+    ),
     ("expression", "Compute -5 + 23 - 7", ["11"], ["-11", "35"]),
     ("expression", "17 * 23 = ?", ["391"], ["381"]),
     ("expression", "State the final answer to the following arithmetic problem: 4 - 1 - 7 = ", ["-4"], ["4"]),
@@ -39,6 +44,7 @@ TASKS: list[tuple[str, str, list[str], list[str]]] = [
     ("expression", "Calculate 2 - -1.", ["3"], ["1"]),
     ("expression", "What is 15% of 80?", ["12", "12.0"], ["15", "1200"]),
     ("expression", "What is 7 times 8?", ["56", "fifty-six"], ["54"]),
+    ("expression", "What is 3/4 + 1/8?", ["7/8", "0.875", r"\frac{7}{8}"], ["3/4 + 1/8", "1/8"]),
     ("expression", "what is 1/3 + 1/3", ["2/3", "0.667", "0.66666667"], ["0.6", "1/3"]),
     (
         "expression",

@@ -1,0 +1,254 @@
+"""The whole system frozen after so many queries of a stream, asked queries that it never saw, at equal tokens.
+
+    python benchmarks/learning_system.py --folder bench-results/bank --orders 5
+
+The stream is replayed from the rollout bank in random orders. Each query is routed by the policy of that moment (budget
+8, guests included), its rollouts are drawn from the bank, and every component learns from the evidence; where a
+worker's recorded rollouts are used up, the rest go to the next workers of the ranking. After 0, 50, 100, 200 and 400
+queries everything is frozen and asked the held-out queries of the streamed families and all queries of the families
+that are never streamed.
+
+Every figure is of the same queries. "Equal tokens": the untrained system is given the smallest budget at which its mean
+tokens a query reach those of the learned one, so that ties go to the untrained. `right` is the benchmark's scorer's
+word; nothing learns from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.replay import BankQuery, Drawn, bank_queries, prior_router
+from kaelum_graph.clusters import cluster
+from kaelum_graph.evidence import ModelScore
+from kaelum_graph.learning.episode import SeenEpisode
+from kaelum_graph.learning.log import LearningEvent
+from kaelum_graph.learning.prm import RewardModel
+from kaelum_graph.learning.router_learner import RouterLearner
+from kaelum_graph.learning.service import new_state
+from kaelum_graph.learning.state import LearnedState
+from kaelum_graph.learning.stop_head import StopHead
+from kaelum_graph.learning.stop_looks import look_at, look_times
+from kaelum_graph.posterior import representative_candidate, vote_weights, weigh
+from kaelum_graph.router import Router
+from kaelum_graph.types import Candidate, RolloutId, WorkerName
+
+BUDGET, FIRST_WAVE, LARGEST_WAVE = 8, 4, 16
+CHECKPOINTS = (0, 50, 100, 200, 300, 400, 500)
+BUDGETS = (2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 20, 24)
+VARIANTS = {
+    "untrained": (False, False, False),
+    "router": (True, False, False),
+    "reward model": (False, True, False),
+    "router and reward model": (True, True, False),
+    "all, stop head too": (True, True, True),
+}
+"""Which parts of what was learned are used: the router, the reward model in the vote, the stop head."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """How one query went: whether the answer given is right, and the tokens it took."""
+
+    right: bool
+    tokens: int
+
+
+def drawn_for(query: BankQuery, allocation: Mapping[WorkerName, int], ranking: Sequence[WorkerName]) -> list[Drawn]:
+    """The rollouts of an allocation, interleaved as waves draw them; what a worker lacks goes to the next ones."""
+    shares, over = dict(allocation), 0
+    for name, share in allocation.items():
+        have = len(query.drawn[name])
+        shares[name], over = min(share, have), over + max(0, share - have)
+    for name in ranking:
+        more = min(over, len(query.drawn[name]) - shares.get(name, 0))
+        if more > 0:
+            shares[name], over = shares.get(name, 0) + more, over - more
+    left = {name: share for name, share in shares.items() if share}
+    picked: list[Drawn] = []
+    while any(left.values()):
+        name = max(left, key=lambda one: left[one] / shares[one])
+        picked.append(query.drawn[name][shares[name] - left[name]])
+        left[name] -= 1
+    return picked
+
+
+def routed(
+    query: BankQuery, router: Router, *, budget: int, generator: np.random.Generator, id: str = ""
+) -> tuple[SeenEpisode, list[Drawn]]:
+    """The episode of a search with this router, and its rollouts."""
+    route = router.route(query.features, generator=generator, rollouts=budget)
+    picked = drawn_for(query, route.allocation, list(route.probabilities))
+    seen = query.episode_of(
+        picked, route.allocation, probabilities=route.probabilities, propensities=route.propensities, id=id
+    )
+    return seen, picked
+
+
+def answer_of(query: BankQuery, episode: SeenEpisode, picked: Sequence[Drawn], model: RewardModel | None) -> bool:
+    """Whether the answer that the product would give from these rollouts is right."""
+    candidates = [
+        Candidate(rollout_id=RolloutId(index), worker=one.worker, text=one.text, answer=one.answer)
+        for index, one in enumerate(picked)
+    ]
+    groups = cluster([one.answer for one in picked])
+    if not groups:
+        return False
+    scores: list[ModelScore | None] | None = None
+    weights = None
+    if model is not None and model.skill().weight > 0:
+        read = model.score(query.features, episode.rollouts)
+        scores = [ModelScore(source="prm", value=model.path(steps)) for steps in read]
+        weights = vote_weights(scores, trust=model.skill().weight)
+    evidence = [one.evidence for one in picked]
+    best = weigh(groups, candidates, evidence, scores=scores, weights=weights)[0]
+    return picked[representative_candidate(best, candidates, scores, evidence_by_candidate=evidence).rollout_id].right
+
+
+def asked(
+    queries: Sequence[BankQuery],
+    router: Router,
+    *,
+    budget: int,
+    model: RewardModel | None = None,
+    stop: StopHead | None = None,
+) -> list[Answered]:
+    """How the frozen parts do on these queries; every variant draws with the same random numbers."""
+    found: list[Answered] = []
+    for number, query in enumerate(queries):
+        episode, picked = routed(query, router, budget=budget, generator=np.random.default_rng([7, number]))
+        used = len(picked)
+        for count in look_times(len(picked), first=FIRST_WAVE, most=LARGEST_WAVE):
+            look = look_at(episode.rollouts[:count], budget=len(picked), answers=episode.answers)
+            if look.verified or (stop is not None and stop.should_stop(look)):
+                used = count
+                break
+        if used < len(picked):
+            picked = picked[:used]
+            episode = query.episode_of(
+                picked, episode.allocation, probabilities=episode.probabilities, propensities=episode.propensities
+            )
+        found.append(Answered(answer_of(query, episode, picked, model), sum(one.tokens for one in picked)))
+    return found
+
+
+def learned_router(state: LearnedState) -> Router:
+    """A router of its own with what the state has learned."""
+    router = copy.copy(prior_router())
+    router.network = copy.deepcopy(router.network)
+    state.component(RouterLearner).install(router)
+    return router
+
+
+def stream(
+    queries: Sequence[BankQuery], order: Sequence[int], checkpoints: Sequence[int], *, number: int
+) -> dict[int, LearnedState]:
+    """What is learned from the stream in that order, frozen at the checkpoints."""
+    state, frozen = new_state(prior_router()), dict[int, LearnedState]()
+    router = copy.copy(prior_router())
+    router.network = copy.deepcopy(router.network)
+    for count in range(len(order) + 1):
+        if count in checkpoints:
+            frozen[count] = state.copy()
+        if count == len(order):
+            break
+        state.component(RouterLearner).install(router)
+        query = queries[order[count]]
+        generator = np.random.default_rng([11, number, count])
+        # An id of its own in every order: what is an audit, or held out, is drawn by it.
+        episode, _ = routed(query, router, budget=BUDGET, generator=generator, id=f"{query.name} {number}")
+        # As in a live system: audits train nothing, and held-out episodes no component that must prove itself.
+        state.apply(LearningEvent(sequence=count + 1, kind="episode", episode_id=episode.id, episode=episode))
+    return frozen
+
+
+def interval(values: np.ndarray, *, resamples: int = 2000) -> tuple[float, float]:
+    """95% bootstrap interval of the mean of `values` `[Q]`, one a query."""
+    chance = np.random.default_rng(0)
+    means = values[chance.integers(0, len(values), (resamples, len(values)))].mean(axis=1)
+    return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
+
+
+def main() -> None:
+    """Learn, freeze, ask, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("bench-results/bank"))
+    parser.add_argument("--orders", type=int, default=5, help="random orders of the stream")
+    parser.add_argument("--json", type=Path, help="write all figures here")
+    arguments = parser.parse_args()
+    everything = bank_queries(arguments.folder)
+    streamed = [query for query in everything if query.sort == "stream"]
+    others = [query for query in everything if query.sort != "stream"]
+    checkpoints = [count for count in CHECKPOINTS if count <= len(streamed)]
+    print(f"{len(streamed)} streamed queries; asked: {len(others)}, {arguments.orders} orders\n")
+    # The untrained system at every budget: what it does with as many tokens as the learned one took.
+    ladder = {budget: asked(others, prior_router(), budget=budget) for budget in BUDGETS}
+    rights: dict[tuple[str, int], list[np.ndarray]] = {}
+    gains: dict[tuple[str, int], list[np.ndarray]] = {}
+    tokens: dict[tuple[str, int], list[float]] = {}
+    for number in range(arguments.orders):
+        order = np.random.default_rng([5, number]).permutation(len(streamed)).tolist()
+        for count, state in stream(streamed, order, checkpoints, number=number).items():
+            router, model, stop = learned_router(state), state.component(RewardModel), state.component(StopHead)
+            for name, (with_router, with_model, with_stop) in VARIANTS.items():
+                made = asked(
+                    others,
+                    router if with_router else prior_router(),
+                    budget=BUDGET,
+                    model=model if with_model else None,
+                    stop=stop if with_stop else None,
+                )
+                spent = float(np.mean([one.tokens for one in made]))
+                right = np.array([one.right for one in made], dtype=float)
+                equal = next(
+                    (found for found in ladder.values() if np.mean([one.tokens for one in found]) >= spent),
+                    ladder[BUDGETS[-1]],
+                )
+                base = np.array([one.right for one in equal], dtype=float)
+                rights.setdefault((name, count), []).append(right)
+                gains.setdefault((name, count), []).append(right - base)
+                tokens.setdefault((name, count), []).append(spent)
+        print(f"# order {number + 1} done", file=sys.stderr, flush=True)
+    sorts = {
+        "all": list(range(len(others))),
+        "held out": [index for index, query in enumerate(others) if query.sort == "held out"],
+        "unseen families": [index for index, query in enumerate(others) if query.sort == "unseen"],
+    }
+    figures: list[dict[str, object]] = []
+    for sort, places in sorts.items():
+        print(f"\n**{sort}**, {len(places)} queries\n")
+        print("| learned from | " + " | ".join(VARIANTS) + " |")
+        print("|---|" + "---|" * len(VARIANTS))
+        for count in checkpoints:
+            cells: list[str] = []
+            for name in VARIANTS:
+                right = np.mean(rights[(name, count)], axis=0)[places]
+                gain = np.mean(gains[(name, count)], axis=0)[places]
+                low, high = interval(gain)
+                spent = float(np.mean(tokens[(name, count)]))
+                points = f"{gain.mean() * 100:+.1f} ({low * 100:+.1f} to {high * 100:+.1f})"
+                cells.append(f"{right.mean():.1%}; {points}; {spent:.0f}")
+                figures.append(
+                    {"sort": sort, "queries": count, "variant": name, "right": right.mean(), "gain": gain.mean(),
+                     "low": low, "high": high, "tokens": spent}
+                )  # fmt: skip
+            print(f"| {count} | " + " | ".join(cells) + " |")
+    print(
+        "\nEach cell: right; points over the untrained system at equal tokens with its 95% interval over queries; "
+        "tokens a query over all."
+    )
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Everything that learns, put together: what a process searches with, and the learner beside it."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from kaelum_graph.learning.deltas import RewardDeltas
+from kaelum_graph.learning.learner import STATE_FOLDER, Learner
+from kaelum_graph.learning.noise_model import NoiseModel
+from kaelum_graph.learning.prm import RewardModel
+from kaelum_graph.learning.router_learner import RouterLearner
+from kaelum_graph.learning.state import LearnedState
+from kaelum_graph.learning.stop_head import StopHead
+from kaelum_graph.learning.versions import Versions
+from kaelum_graph.router import Router
+from kaelum_graph.stopping import FIRST_WAVE
+from kaelum_graph.storage import Storage
+from kaelum_graph.types import Array, WorkerName
+
+
+def new_state(router: Router, *, most: int = 16) -> LearnedState:
+    """A state that has learned nothing, for this router's workers and searches with at most `most` rollouts a wave.
+
+    A component may read those that stand before it.
+    """
+    noise = NoiseModel()
+    return LearnedState(
+        [
+            noise,
+            RewardDeltas(),
+            RouterLearner.of(router, noise),
+            RewardModel(noise=noise, workers=router.workers),
+            StopHead(first=FIRST_WAVE, most=most),
+        ]
+    )
+
+
+class Learning:
+    """What was learned, as a search reads it; and, where `learning` is on, the thread that learns more. Thread-safe.
+
+    `router` is the untrained one; the learned network is put into it whenever another version serves.
+    """
+
+    def __init__(self, storage: Storage, data_dir: Path, *, router: Router, learning: bool, most: int = 16) -> None:
+        """`most`: rollouts of a search's largest wave. Raises `StorageError`."""
+        self.learner = Learner(storage, versions_of(data_dir), lambda: new_state(router, most=most))
+        self._router = router
+        self._installed: LearnedState | None = None
+        self._lock = threading.Lock()
+        if learning:
+            self.learner.start()
+
+    @property
+    def router(self) -> Router:
+        """The router with what the serving version has learned."""
+        state = self.learner.serving
+        with self._lock:
+            if state is not self._installed:
+                state.component(RouterLearner).install(self._router)
+                self._installed = state
+        return self._router
+
+    @property
+    def reward_model(self) -> RewardModel:
+        """The serving reward model; it has no weight before it has shown skill."""
+        return self.learner.serving.component(RewardModel)
+
+    @property
+    def stop_head(self) -> StopHead:
+        """The serving stop head."""
+        return self.learner.serving.component(StopHead)
+
+    def deltas(self, features: Array) -> dict[WorkerName, float]:
+        """What people's ratings of similar queries add to each worker's reward."""
+        return self.learner.serving.component(RewardDeltas).worker_deltas(features)
+
+    def notify(self) -> None:
+        """Tell that there is something new to learn."""
+        self.learner.notify()
+
+    def close(self) -> None:
+        """Keep what is learned and end the thread. Idempotent."""
+        self.learner.stop()
+
+
+def versions_of(data_dir: Path) -> Versions:
+    """The versions in a data folder."""
+    return Versions(data_dir / STATE_FOLDER)

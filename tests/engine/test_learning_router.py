@@ -1,0 +1,450 @@
+"""The router's learner: it learns what pays, from evidence, for the workers by name, and exactly from its log."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from kaelum_graph.encoder import EMBEDDING_SIZE
+from kaelum_graph.evidence import Evidence, Outcome, Tier
+from kaelum_graph.feedback import Feedback, FeedbackChange
+from kaelum_graph.learning.budgets import budget_gains, budget_values
+from kaelum_graph.learning.critic import PLACE, QUERY, ROLLOUT, Critic
+from kaelum_graph.learning.episode import SeenEpisode, SeenRollout
+from kaelum_graph.learning.labels import rollout_labels
+from kaelum_graph.learning.noise_model import NoiseModel
+from kaelum_graph.learning.router_learner import Recipe, RouterLearner
+from kaelum_graph.router import FEATURES, Router, allocate
+from kaelum_graph.types import Array, EpisodeId, WorkerName
+
+CRITIC = ("network/skip", "network/prior", "network/hidden_gain")
+NAMES = tuple(WorkerName(name) for name in ("math", "code", "logic", "factual"))
+KINDS = 4
+BEST = (2, 0, 3, 1)
+"""The worker that is right on each kind of query. The prior favours worker k on kind k, which is wrong throughout."""
+
+_AXES = np.linalg.qr(np.random.default_rng(1).standard_normal((EMBEDDING_SIZE, KINDS)))[0].T
+
+
+class _Words:
+    """An encoder whose texts are the names of kinds: enough for a router's prototypes."""
+
+    def encode(self, texts: list[str]) -> Array:
+        return np.stack([_AXES[int(text)] for text in texts]).astype(np.float32)
+
+
+def router(names: tuple[WorkerName, ...] = NAMES) -> Router:
+    return Router(
+        workers={name: str(NAMES.index(name) if name in NAMES else 3) for name in names},
+        encoder=_Words(),  # type: ignore[arg-type]
+    )
+
+
+def learner(recipe: Recipe | None = None, names: tuple[WorkerName, ...] = NAMES) -> RouterLearner:
+    return RouterLearner.of(router(names), NoiseModel(), recipe=recipe)
+
+
+def features_of(kind: int, random: np.random.Generator) -> Array:
+    embedding = 0.25 * _AXES[kind] + 0.6 * random.standard_normal(EMBEDDING_SIZE) / np.sqrt(EMBEDDING_SIZE)
+    made = np.zeros(FEATURES, dtype=np.float32)
+    made[:EMBEDDING_SIZE] = embedding / np.linalg.norm(embedding)
+    return made
+
+
+def rollout(worker: WorkerName, right: bool, index: int, cluster: int) -> SeenRollout:
+    outcome: Outcome = "pass" if right else "fail"
+    vote = Evidence(tier=Tier.CONSTRAINT, source="equation", outcome=outcome)
+    return SeenRollout(
+        worker=worker, operator="sample", blind=True, cluster=cluster, prefix=index, evidence=(vote,),
+        tokens=50, finish="stop",
+    )  # fmt: skip
+
+
+def episode_of(
+    features: Array,
+    right: Mapping[WorkerName, tuple[bool, ...]],
+    *,
+    id: str,
+    propensities: Mapping[WorkerName, float] | None = None,
+    forced: bool = False,
+) -> SeenEpisode:
+    pairs = [(name, one) for name, row in right.items() for one in row]
+    answers = list(dict.fromkeys("right" if one else "wrong" for _, one in pairs))
+    return SeenEpisode(
+        id=EpisodeId(id),
+        features=features,
+        probabilities=dict.fromkeys(NAMES, 1 / len(NAMES)),
+        propensities=propensities or dict.fromkeys(right, 1.0),
+        allocation={name: len(row) for name, row in right.items()},
+        forced=forced,
+        answers=tuple(answers),
+        rollouts=tuple(
+            rollout(name, one, index, answers.index("right" if one else "wrong"))
+            for index, (name, one) in enumerate(pairs)
+        ),
+    )
+
+
+def audits(audit: bool, count: int) -> list[str]:
+    """Ids of episodes that are, or are not, for audit."""
+    found: list[str] = []
+    number = 0
+    while len(found) < count:
+        probe = episode_of(np.zeros(FEATURES, np.float32), {}, id=f"e{number}")
+        if probe.audit == audit:
+            found.append(probe.id)
+        number += 1
+    return found
+
+
+IDS = audits(False, 400)
+
+
+def stream(count: int, *, seed: int = 0, forced: bool = False) -> list[SeenEpisode]:
+    """Episodes of random kinds in which all workers but one took part; the best is right in 9 of 10, others in 1."""
+    random = np.random.default_rng(seed)
+    made: list[SeenEpisode] = []
+    for index in range(count):
+        kind = int(random.integers(KINDS))
+        features = features_of(kind, random)
+        out = int(random.integers(len(NAMES)))
+        right = {
+            name: tuple(bool(random.random() < (0.9 if BEST[kind] == place else 0.1)) for _ in range(2))
+            for place, name in enumerate(NAMES)
+            if place != out
+        }
+        odds = dict.fromkeys(NAMES, 0.75)
+        made.append(episode_of(features, right, id=IDS[index], propensities=odds, forced=forced))
+    return made
+
+
+def share_right(learned: RouterLearner, *, seed: int = 99) -> float:
+    """The part of new queries whose most probable worker is the best."""
+    random = np.random.default_rng(seed)
+    kinds = random.integers(KINDS, size=80)
+    policies = [learned.policy(features_of(int(kind), random)) for kind in kinds]
+    return float(
+        np.mean(
+            [max(one, key=lambda name: one[name]) == NAMES[BEST[k]] for one, k in zip(policies, kinds, strict=True)]
+        )
+    )
+
+
+def same(left: RouterLearner, right: RouterLearner) -> bool:
+    one, other = left.tensors(), right.tensors()
+    return one.keys() == other.keys() and all(one[key].tobytes() == other[key].tobytes() for key in one)
+
+
+@pytest.fixture(scope="module")
+def trained() -> RouterLearner:
+    made = learner()
+    for episode in stream(60):
+        made.learn_episode(episode)
+    return made
+
+
+def test_untrained_it_is_the_prior() -> None:
+    fresh, serving = learner(), router()
+    features = features_of(0, np.random.default_rng(5))
+    before = serving.probabilities(features)
+    fresh.install(serving)
+    assert serving.probabilities(features) == before
+    assert fresh.policy(features) == pytest.approx(before, rel=1e-4)
+    assert share_right(fresh) < 0.2
+
+
+@pytest.mark.parametrize("recipe", [Recipe(), Recipe(pairing=False), Recipe(proof=False, optimiser="muon")])
+def test_it_learns_within_forty_queries_that_the_prior_is_wrong(recipe: Recipe) -> None:
+    made = learner(recipe)
+    for episode in stream(40):
+        made.learn_episode(episode)
+    assert share_right(made) >= 0.8
+
+
+def test_the_network_learns_without_the_critic_in_the_policy() -> None:
+    made = learner(Recipe(critic=False, prior=False, steps=6))
+    assert share_right(made) < 0.5
+    for episode in stream(80):
+        made.learn_episode(episode)
+    assert share_right(made) >= 0.75
+
+
+def test_shuffled_rewards_teach_nothing() -> None:
+    made = learner(Recipe(prior=False))
+    random = np.random.default_rng(8)
+    for episode in stream(60):
+        coins = {name: tuple(bool(c) for c in random.random(2) < 0.3) for name in episode.allocation}
+        made.learn_episode(episode_of(episode.features, coins, id=episode.id, propensities=episode.propensities))
+    assert share_right(made) < 0.5
+
+
+def test_it_predicts_before_it_learns(trained: RouterLearner) -> None:
+    made = copy.deepcopy(trained)
+    features = features_of(1, np.random.default_rng(3))
+    expected = made.values(features)
+    made.learn_episode(episode_of(features, {NAMES[0]: (False, False)}, id=IDS[70]))
+    foreseen = made.tensors()["replay/foreseen"][-1]
+    assert dict(zip(NAMES, foreseen.tolist(), strict=True)) == expected
+    assert made.values(features)[NAMES[0]] < expected[NAMES[0]]
+
+
+def test_one_shared_query_tells_workers_apart_more_than_two_apart() -> None:
+    # A query that all found easy: unpaired, the one worker that was right looks good; paired, the query does.
+    features = features_of(0, np.random.default_rng(4))
+    paired, apart = learner(), learner(Recipe(pairing=False))
+    for made in (paired, apart):
+        before = made.values(features)
+        made.learn_episode(episode_of(features, {NAMES[1]: (True,) * 4, NAMES[2]: (False,) * 4}, id=IDS[0]))
+        after = made.values(features)
+        made.gap = after[NAMES[1]] - after[NAMES[2]] - (before[NAMES[1]] - before[NAMES[2]])  # type: ignore[attr-defined]
+    assert paired.gap > apart.gap > 0  # type: ignore[attr-defined]
+
+
+def test_an_audit_episode_is_counted_and_teaches_nothing(trained: RouterLearner) -> None:
+    made = copy.deepcopy(trained)
+    features = features_of(2, np.random.default_rng(6))
+    made.learn_episode(episode_of(features, {NAMES[0]: (True, True)}, id=audits(True, 1)[0]))
+    assert same(made, trained)
+    assert made.meta()["audits"] == trained.meta()["audits"] + 1
+
+
+def test_a_forced_route_teaches_the_critic_and_never_the_policy() -> None:
+    made = learner()
+    before = made.tensors()
+    for episode in stream(20, forced=True):
+        made.learn_episode(episode)
+    after = made.tensors()
+    hidden = [key for key in before if key.startswith("network/") and not key.startswith(CRITIC)]
+    assert len(hidden) >= 8
+    assert all(before[key].tobytes() == after[key].tobytes() for key in hidden)
+    assert not [key for key in after if key.startswith("moments/")]
+    assert share_right(made) > 0.5
+    assert made.loss(stream(1, forced=True)[0]) is None
+
+
+def test_the_same_log_gives_the_same_state_and_goes_on_from_a_saved_one() -> None:
+    episodes = stream(24)
+    whole, again, halved = learner(), learner(), learner()
+    for episode in episodes:
+        whole.learn_episode(episode)
+        again.learn_episode(episode)
+    assert same(whole, again)
+    for episode in episodes[:12]:
+        halved.learn_episode(episode)
+    resumed = learner()
+    resumed.load(halved.tensors(), halved.meta())
+    copied = copy.deepcopy(halved)
+    for episode in episodes[12:]:
+        resumed.learn_episode(episode)
+        copied.learn_episode(episode)
+    assert same(whole, resumed)
+    assert same(whole, copied)
+    assert whole.meta() == resumed.meta()
+
+
+def test_learning_changes_nothing_that_was_handed_out(trained: RouterLearner) -> None:
+    made = copy.deepcopy(trained)
+    serving = router()
+    made.install(serving)
+    features = features_of(0, np.random.default_rng(2))
+    tensors, routed = made.tensors(), serving.probabilities(features)
+    kept = {key: array.copy() for key, array in tensors.items()}
+    episode = stream(1, seed=3)[0]
+    given = episode.features.copy()
+    made.learn_episode(episode)
+    assert all(kept[key].tobytes() == tensors[key].tobytes() for key in kept)
+    assert serving.probabilities(features) == routed
+    assert np.array_equal(episode.features, given)
+
+
+def test_an_installed_router_routes_as_the_learner_says(trained: RouterLearner) -> None:
+    serving = router()
+    trained.install(serving)
+    random = np.random.default_rng(11)
+    for kind in range(KINDS):
+        features = features_of(kind, random)
+        assert serving.probabilities(features) == pytest.approx(trained.policy(features), abs=1e-5)
+        route = serving.route(features, generator=random, rollouts=8)
+        assert route.worker == NAMES[BEST[kind]]
+        assert sum(route.allocation.values()) == 8
+        assert all(odds == 0 or odds >= 0.03 for odds in route.propensities.values())
+
+
+def test_a_trained_router_is_saved_and_read_back(trained: RouterLearner, tmp_path: object) -> None:
+    serving, other = router(), router(tuple(reversed(NAMES)))
+    trained.install(serving)
+    path = tmp_path / "router.safetensors"  # type: ignore[operator]
+    serving.save(path)
+    other.load(path)
+    features = features_of(0, np.random.default_rng(12))
+    assert other.probabilities(features) == pytest.approx(serving.probabilities(features), abs=1e-5)
+
+
+def test_propensities_stay_the_true_odds_of_a_trained_policy(trained: RouterLearner) -> None:
+    serving = router()
+    trained.install(serving)
+    random = np.random.default_rng(13)
+    features = features_of(1, random)
+    runs = 4000
+    drawn = [serving.route(features, generator=random, rollouts=8) for _ in range(runs)]
+    for name in NAMES:
+        share = sum(name in route.allocation for route in drawn) / runs
+        assert share == pytest.approx(drawn[0].propensities[name], abs=0.015)
+
+
+def test_a_worker_that_comes_or_goes_leaves_the_others_as_they_were(trained: RouterLearner) -> None:
+    features = features_of(0, np.random.default_rng(7))
+    more = (*NAMES[:2], WorkerName("creative"), *NAMES[2:])
+    wider = learner(names=more)
+    wider.load(trained.tensors(), trained.meta())
+    old, new = trained.values(features), wider.values(features)
+    # The prior's probabilities are shared by one more, which is an input of every worker's value.
+    assert {name: new[name] for name in NAMES} == pytest.approx(old, abs=0.08)
+    best = [max(NAMES, key=lambda name: values[name]) for values in (old, new)]
+    assert best == [NAMES[BEST[0]]] * 2
+    narrower = learner(names=(NAMES[2], NAMES[0]))
+    narrower.load(trained.tensors(), trained.meta())
+    few = narrower.values(features)
+    assert few[NAMES[2]] - few[NAMES[0]] == pytest.approx(old[NAMES[2]] - old[NAMES[0]], abs=0.08)
+    for made in (wider, narrower):
+        made.learn_episode(stream(1, seed=4)[0])
+        assert np.isfinite(list(made.policy(features).values())).all()
+
+
+def test_without_the_prior_others_values_are_exactly_kept() -> None:
+    recipe = Recipe(prior=False, steps=0)
+    made = learner(recipe)
+    for episode in stream(30):
+        made.learn_episode(episode)
+    wider = learner(recipe, (WorkerName("new"), *NAMES))
+    wider.load(made.tensors(), made.meta())
+    features = features_of(1, np.random.default_rng(7))
+    assert {name: wider.values(features)[name] for name in NAMES} == pytest.approx(made.values(features), abs=1e-9)
+
+
+def test_an_unknown_worker_of_the_serving_router_does_as_workers_do(trained: RouterLearner) -> None:
+    serving = router((*NAMES, WorkerName("new")))
+    trained.install(serving)
+    found = serving.probabilities(features_of(0, np.random.default_rng(9)))
+    assert next(iter(found)) == NAMES[BEST[0]]
+    assert 0 < found[WorkerName("new")] < 0.5
+
+
+def change(of: SeenEpisode, score: float) -> FeedbackChange:
+    after = Feedback(id="f", episode_id=of.id, score=score)
+    return FeedbackChange(sequence=1, at=0.0, before=None, after=after)
+
+
+def test_a_rating_replaces_what_its_episode_taught() -> None:
+    recipe = Recipe(steps=0)
+    episodes = stream(10)
+    rated = episode_of(
+        episodes[3].features, dict.fromkeys(episodes[3].allocation, (True, True)), id=episodes[3].id,
+        propensities=episodes[3].propensities,
+    )  # fmt: skip
+    told_late, told_at_once = learner(recipe), learner(recipe)
+    for place, episode in enumerate(episodes):
+        told_late.learn_episode(episode)
+        told_at_once.learn_episode(rated if place == 3 else episode)
+    before = told_late.values(rated.features)
+    told_late.learn_feedback(change(rated, 1.0), rated)
+    late, at_once = told_late.values(rated.features), told_at_once.values(rated.features)
+    assert late == pytest.approx(at_once, abs=1e-9)
+    assert late != before
+    told_late.learn_feedback(change(rated, 1.0), rated)
+    assert told_late.values(rated.features) == pytest.approx(late, abs=1e-12)
+    told_late.learn_feedback(change(rated, 0.0), episodes[3])
+    assert told_late.values(rated.features) == pytest.approx(before, abs=1e-9)
+    told_late.learn_feedback(change(rated, 0.0), None)
+
+
+def test_its_loss_falls_as_it_learns_and_is_the_same_for_equal_policies(trained: RouterLearner) -> None:
+    held_out = stream(150, seed=21)
+    fresh = learner()
+    losses = [[made.loss(one) for one in held_out] for made in (fresh, trained)]
+    flat = [np.array([one for one in row if one is not None]) for row in losses]
+    assert len(flat[0]) == len(flat[1]) == len(held_out)
+    assert all(((row >= 0) & (row <= 1)).all() for row in flat)
+    assert flat[1].mean() < flat[0].mean() - 0.2
+    assert fresh.loss(episode_of(held_out[0].features, {}, id=IDS[0])) is None
+
+
+def test_what_is_not_a_saved_router_is_refused(trained: RouterLearner) -> None:
+    with pytest.raises(ValueError, match="not a saved router"):
+        learner().load({}, {})
+    cut = trained.tensors() | {"critic/covariance": np.zeros(3)}
+    with pytest.raises(ValueError, match="expected a saved one"):
+        learner().load(cut, trained.meta())
+
+
+def test_a_budget_is_worth_what_the_later_rollouts_changed() -> None:
+    features = np.zeros(FEATURES, np.float32)
+    found_late = episode_of(features, {NAMES[0]: (False,) * 4 + (True,) * 4}, id=IDS[0])
+    values = budget_values(found_late, rollout_labels(found_late, NoiseModel()))
+    assert values == pytest.approx([0.05 - 0.05 * 0.2, 0.95 - 0.05 * 0.4])
+    gains = budget_gains(values)
+    assert gains[0] == pytest.approx(0.89)
+    assert np.isnan(gains[1:]).all()
+    early = episode_of(features, {NAMES[0]: (True,) * 8}, id=IDS[0])
+    assert budget_gains(budget_values(early, rollout_labels(early, NoiseModel())))[0] == pytest.approx(-0.01)
+
+
+def test_the_budget_head_saves_rollouts_where_they_change_nothing() -> None:
+    made = learner()
+    random = np.random.default_rng(15)
+    for index in range(60):
+        kind = index % 2
+        rights = (True,) * 8 if kind else (False,) * 4 + (True,) * 4
+        made.learn_episode(episode_of(features_of(kind, random), {NAMES[BEST[kind]]: rights}, id=IDS[index]))
+    serving = router()
+    made.install(serving)
+    budgets = [serving.route(features_of(kind, random), generator=random).rollouts for kind in (0, 1) for _ in range(5)]
+    assert budgets[:5] == [8] * 5
+    assert set(budgets[5:]) <= {4, 8}
+
+
+def test_the_critic_is_the_exact_posterior() -> None:
+    # Against the same regression solved in one piece.
+    random = np.random.default_rng(16)
+    critic = Critic(3)
+    prior_mean, prior_covariance = critic.mean.copy(), critic.covariance.copy()
+    designs, rewards, noises = [], [], []
+    for _ in range(12):
+        features = (random.standard_normal(FEATURES) / 20).astype(np.float32)
+        inputs = critic.inputs(features, np.array([0.2, 0.5, 0.3], np.float32))
+        rows, counts, got = [0, 2], np.array([4.0, 2.0]), random.random(2)
+        critic.learn(inputs, rows, got, counts)
+        for row in rows:
+            line = np.zeros((4, inputs.shape[1]))
+            line[0] = line[1 + row] = inputs[row]
+            designs.append(line.ravel())
+        rewards += got.tolist()
+        noises.append(np.diag(ROLLOUT / counts + PLACE) + QUERY)
+    noise = np.kron(np.eye(12), np.ones((2, 2))) * 0
+    for index, block in enumerate(noises):
+        noise[2 * index : 2 * index + 2, 2 * index : 2 * index + 2] = block
+    lines = np.stack(designs)
+    gain = prior_covariance @ lines.T @ np.linalg.inv(lines @ prior_covariance @ lines.T + noise)
+    np.testing.assert_allclose(critic.mean, prior_mean + gain @ (np.array(rewards) - lines @ prior_mean), atol=1e-8)
+    np.testing.assert_allclose(critic.covariance, prior_covariance - gain @ lines @ prior_covariance, atol=1e-8)
+
+
+def test_an_episode_is_learned_in_milliseconds(trained: RouterLearner) -> None:
+    made = copy.deepcopy(trained)
+    spent: list[float] = []
+    for episode in stream(10, seed=31):
+        start = time.perf_counter()
+        made.learn_episode(episode)
+        spent.append(time.perf_counter() - start)
+    # 50 ms is the bar on an idle core; a busy machine gets three times that.
+    assert sorted(spent)[len(spent) // 2] < 0.15
+
+
+def test_allocations_of_a_probable_worker_are_not_touched_by_learning() -> None:
+    allocation, odds = allocate({NAMES[0]: 0.9, NAMES[1]: 0.1}, 8, np.random.default_rng(0))
+    assert sum(allocation.values()) == 8
+    assert odds[NAMES[1]] == 0.03

@@ -1,0 +1,83 @@
+"""What learners see of a search that the graph ran."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kaelum_graph.evidence import Tier
+from kaelum_graph.learning.episode import SeenEpisode
+from kaelum_graph.models.base import GenerationRequest
+from tests.graphs.conftest import MakeKaelum
+from tests.graphs.test_search import APPLES, EQUATION, boxed
+
+
+def seen_of(kaelum: object) -> list[SeenEpisode]:
+    events = kaelum.services.storage.learning_events(after=0)  # type: ignore[attr-defined]
+    return [event.episode for event in events if event.episode is not None]
+
+
+def test_an_answered_query_is_kept_for_the_learners(make_kaelum: MakeKaelum) -> None:
+    def script(request: GenerationRequest, k: int) -> str:
+        return f"First, 20 - 5 = 15.\nThen x = {5 if k % 2 else 4}.\n" + boxed("5" if k % 2 else "4")
+
+    kaelum = make_kaelum(script, wave_size=4, max_reflections=0)
+    answer = kaelum.ask(EQUATION, worker="math", sims=4)
+    (seen,) = seen_of(kaelum)
+    assert seen.id == answer.id
+    assert seen.forced
+    assert seen.exhausted
+    assert len(seen.rollouts) == 4
+    assert set(seen.answers) == {"5", "4"}
+    assert seen.chosen is not None
+    assert seen.answers[seen.chosen] == "5" == answer.answer
+    assert seen.shown is not None
+    assert seen.rollouts[seen.shown].cluster == seen.chosen
+    by_answer = {rollout.cluster: rollout for rollout in seen.rollouts}
+    verdicts = {
+        number: {vote.outcome for vote in rollout.evidence if vote.tier is Tier.CONSTRAINT}
+        for number, rollout in by_answer.items()
+    }
+    assert "pass" in verdicts[seen.answers.index("5")]
+    assert "fail" in verdicts[seen.answers.index("4")]
+    for rollout in seen.rollouts:
+        assert rollout.blind
+        assert rollout.features is not None
+        steps = len(rollout.features.scalars)
+        assert steps == 4
+        assert rollout.features.embeddings.shape == (steps, 384)
+        np.testing.assert_allclose(np.linalg.norm(rollout.features.embeddings.astype(float), axis=1), 1.0, atol=1e-2)
+        assert not np.isnan(rollout.features.scalars[:3, 0]).any()
+        assert rollout.features.states is None, "the scripted model tells of no states"
+
+
+def test_the_route_is_kept_as_it_was_drawn(make_kaelum: MakeKaelum) -> None:
+    kaelum = make_kaelum(lambda request, k: boxed("7"), wave_size=4, max_reflections=0)
+    kaelum.ask(APPLES, sims=8)
+    (seen,) = seen_of(kaelum)
+    assert not seen.forced
+    assert set(seen.allocation) <= set(seen.probabilities) == set(seen.propensities)
+    assert all(seen.propensities[name] >= 0.03 for name in seen.allocation)
+
+
+def test_nothing_is_kept_where_learning_is_off(make_kaelum: MakeKaelum) -> None:
+    kaelum = make_kaelum(lambda request, k: boxed("7"), max_reflections=0)
+    kaelum.ask(APPLES, worker="math", sims=4, learning=False)
+    assert seen_of(kaelum) == []
+    assert kaelum.services.storage.counts()["episodes"] == 1
+
+
+def test_a_continued_search_tells_of_its_new_rollouts_alone(make_kaelum: MakeKaelum) -> None:
+    kaelum = make_kaelum(lambda request, k: boxed(str(k)), wave_size=4, max_reflections=0)
+    first = kaelum.ask(APPLES, worker="math", sims=4)
+    kaelum.continue_search(first.id, sims=4)
+    earlier, later = seen_of(kaelum)
+    assert len(earlier.rollouts) == 4
+    assert len(later.rollouts) == 4
+    assert later.forced
+    assert not set(earlier.answers) & set(later.answers)
+
+
+def test_features_leave_the_shelf_with_the_answer(make_kaelum: MakeKaelum) -> None:
+    kaelum = make_kaelum(lambda request, k: boxed("7"), max_reflections=0)
+    answer = kaelum.ask(APPLES, worker="math", sims=4)
+    assert kaelum.services.shelf.of(answer.id) == {}
