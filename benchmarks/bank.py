@@ -71,15 +71,17 @@ class Asked:
 def queries() -> list[Asked]:
     """All queries, in the order of recording."""
     plan = [
-        ("stream", STREAMED, STREAM_SEED, STREAM_ROUNDS),
-        ("held out", STREAMED, HELD_OUT_SEED, HELD_OUT_ROUNDS),
-        ("unseen", UNSEEN, HELD_OUT_SEED, UNSEEN_ROUNDS),
+        ("stream", STREAMED, STREAM_SEED, STREAM_ROUNDS, STREAM_SEED),
+        ("held out", STREAMED, HELD_OUT_SEED, HELD_OUT_ROUNDS, None),
+        ("unseen", UNSEEN, HELD_OUT_SEED, UNSEEN_ROUNDS, HELD_OUT_SEED),
     ]
     found = [
         (round_number / rounds, Asked(sort=sort, task=task))
-        for sort, families, seed, rounds in plan
+        for sort, families, seed, rounds, first in plan
         for family in families
-        for round_number, task in enumerate(tasks(family, seed=seed, size=min(rounds, TABLES.get(family, rounds))))
+        for round_number, task in enumerate(
+            tasks(family, seed=seed, size=min(rounds, TABLES.get(family, rounds)), first=first)
+        )
     ]
     return [asked for _, asked in sorted(found, key=lambda pair: pair[0])]
 
@@ -106,11 +108,14 @@ class Bank:
         folder.mkdir(parents=True, exist_ok=True)
 
     def units(self) -> Iterator[Json]:
-        """Every unit, file by file."""
+        """Every unit of the plan, file by file; one that was recorded of another question is passed over."""
+        asked = {one.name: one.task.question for one in queries()}
         for path in sorted(self.folder.glob("*.jsonl.gz")):
             with gzip.open(path, "rt", encoding="utf-8") as file:
                 for line in file:
-                    yield json.loads(line)
+                    unit = json.loads(line)
+                    if asked.get(unit["query"]) == unit["question"]:
+                        yield unit
 
     def recorded(self) -> Counter[tuple[str, str]]:
         """How many rollouts each query and worker has."""

@@ -194,7 +194,7 @@ def main() -> None:
     ladder = {budget: asked(others, prior_router(), budget=budget) for budget in BUDGETS}
     rights: dict[tuple[str, int], list[np.ndarray]] = {}
     gains: dict[tuple[str, int], list[np.ndarray]] = {}
-    tokens: dict[tuple[str, int], list[float]] = {}
+    tokens: dict[tuple[str, int], list[np.ndarray]] = {}
     for number in range(arguments.orders):
         order = np.random.default_rng([5, number]).permutation(len(streamed)).tolist()
         for count, state in stream(streamed, order, checkpoints, number=number).items():
@@ -216,7 +216,7 @@ def main() -> None:
                 base = np.array([one.right for one in equal], dtype=float)
                 rights.setdefault((name, count), []).append(right)
                 gains.setdefault((name, count), []).append(right - base)
-                tokens.setdefault((name, count), []).append(spent)
+                tokens.setdefault((name, count), []).append(np.array([one.tokens for one in made], dtype=float))
         print(f"# order {number + 1} done", file=sys.stderr, flush=True)
     sorts = {
         "all": list(range(len(others))),
@@ -234,7 +234,7 @@ def main() -> None:
                 right = np.mean(rights[(name, count)], axis=0)[places]
                 gain = np.mean(gains[(name, count)], axis=0)[places]
                 low, high = interval(gain)
-                spent = float(np.mean(tokens[(name, count)]))
+                spent = float(np.mean(tokens[(name, count)], axis=0)[places].mean())
                 points = f"{gain.mean() * 100:+.1f} ({low * 100:+.1f} to {high * 100:+.1f})"
                 cells.append(f"{right.mean():.1%}; {points}; {spent:.0f}")
                 figures.append(
@@ -244,7 +244,7 @@ def main() -> None:
             print(f"| {count} | " + " | ".join(cells) + " |")
     print(
         "\nEach cell: right; points over the untrained system at equal tokens with its 95% interval over queries; "
-        "tokens a query over all."
+        "mean tokens a query."
     )
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")

@@ -157,6 +157,7 @@ def judge(bank: Bank, encoder: Encoder) -> None:
                 continue
             with gzip.open(path, "rt", encoding="utf-8") as file:
                 units = [json.loads(line) for line in file]
+            units = [unit for unit in units if by_name[unit["query"]].question == unit["question"]]
             made: list[Json] = []
             for unit in units:
                 worker = workers[WorkerName(unit["worker"])]
@@ -186,17 +187,20 @@ def bank_queries(folder: Path, *, workers: Sequence[str] | None = None) -> list[
     """The judged queries that every worker has rollouts of, in the order of recording."""
     names = list(workers or all_workers())
     units: dict[str, dict[str, Json]] = {}
+    asked = {one.name: one.task.question for one in queries()}
     for path in sorted((folder / "judged").glob("*.jsonl.gz")):
         with gzip.open(path, "rt", encoding="utf-8") as file:
             for line in file:
                 unit = json.loads(line)
+                if asked.get(unit["query"]) != unit["question"]:
+                    continue
                 known = units.setdefault(unit["query"], {})
                 if unit["worker"] in known:
                     known[unit["worker"]]["rollouts"] += unit["rollouts"]
                 else:
                     known[unit["worker"]] = unit
     found: list[BankQuery] = []
-    for name in [asked.name for asked in queries()]:
+    for name in asked:
         known = units.get(name, {})
         if not all(worker in known for worker in names):
             continue

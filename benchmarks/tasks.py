@@ -31,10 +31,15 @@ class Task:
     right: Score
 
 
-def tasks(family: str, *, seed: int, size: int) -> list[Task]:
+FAR = 1000
+"""reasoning-gym makes task i of a seed from seed + i alone, so neighbouring seeds share all tasks but one."""
+
+
+def tasks(family: str, *, seed: int, size: int, first: int | None = None) -> list[Task]:
     """The first `size` tasks of a family under `seed`; another seed gives other tasks. Raises `KeyError` if unknown.
 
-    The families made from a fixed table deal it out: odd and even seeds share no item.
+    The families made from a fixed table deal it out: odd and even seeds share no item. `first` is the seed that
+    reasoning-gym's own tasks begin with; without it 1000 times `seed`, which keeps the tasks of two seeds apart.
     """
     if family in _OWN:
         made = _OWN[family](seed, size)
@@ -44,7 +49,8 @@ def tasks(family: str, *, seed: int, size: int) -> list[Task]:
         ]
     import reasoning_gym
 
-    data = reasoning_gym.create_dataset(family, seed=seed, size=2 * size + 20, **_GYM_OPTIONS.get(family, {}))
+    begin = FAR * seed if first is None else first
+    data = reasoning_gym.create_dataset(family, seed=begin, size=2 * size + 20, **_GYM_OPTIONS.get(family, {}))
     found: list[Task] = []
     for index in range(len(data)):
         if len(found) == size:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from kaelum_graph.config import Effort
 from kaelum_graph.encoder import EMBEDDING_SIZE, Encoder
 from kaelum_graph.errors import StorageError, UsageError
+from kaelum_graph.seeded import same_weights
 from kaelum_graph.text_features import FEATURE_NAMES
 from kaelum_graph.types import Array, WorkerName
 
@@ -133,9 +134,7 @@ class Router:
             name: encoder.encode([texts] if isinstance(texts, str) else list(texts)).mean(axis=0)
             for name, texts in workers.items()
         }
-        # A generator of its own: building a router must not move anyone else's random numbers.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with same_weights():
             self.network = PolicyNetwork(len(self.workers)).eval()
 
     @property

@@ -148,8 +148,15 @@ def decide(
 
 
 def learned_scores(tree: SearchTree, scores: Sequence[ModelScore | None]) -> list[ModelScore | None]:
-    """The scores of the learned reward model alone; None for every other: a likelihood weighs no vote."""
-    return [None if one.scored_by == SOURCE else score for one, score in zip(tree.rollouts, scores, strict=True)]
+    """The scores of the learned reward model alone, of the rollouts that vote; None for every other.
+
+    A likelihood weighs no vote. And were the low scores of rollouts without an answer in the mean that a vote is
+    weighed by, every vote would count for more than one, and few votes would be as sure as many.
+    """
+    return [
+        None if one.scored_by == SOURCE or one.candidate.answer is None else score
+        for one, score in zip(tree.rollouts, scores, strict=True)
+    ]
 
 
 def form_checked(evidence: Sequence[Evidence]) -> bool:

@@ -28,6 +28,7 @@ from kaelum_flow.state import (
     seconds_left,
 )
 from kaelum_graph.config import Settings
+from kaelum_graph.learning.service import harmless
 from kaelum_graph.learning.stop_looks import look_at
 from kaelum_graph.models.base import CancelToken
 from kaelum_graph.stopping import FIRST_WAVE, evidence_halt
@@ -87,7 +88,9 @@ def build_lats(services: Services) -> StateGraph[Any, Any, Any, Any]:
         rollouts, spent = with_judgement(
             services, state, [judged.result() for judged in judging], cancel=cancel_token(config)
         )
-        rollouts = scored(services, state, tree, rollouts, items)
+        rollouts = harmless(
+            "the reward model", lambda: scored(services, state, tree, rollouts, items), otherwise=rollouts
+        )
         return {"wave": ROLLOUTS.dump_python(rollouts, mode="json"), **spent}
 
     def backpropagate(state: KaelumState, config: RunnableConfig, writer: StreamWriter) -> Json:
@@ -164,7 +167,11 @@ def halt_reason(services: Services, state: KaelumState, settings: Settings, tree
         return evidence_halt(tree, may_reflect=False) or "budget"
     # What an earlier search in this tree stopped for is known to whoever wants it to go on.
     known = (state.get("earlier") or {}).get("stop_reason")
-    halt = evidence_halt(tree, may_reflect=may_reflect, settled=lambda: settled(services, state, tree))
+
+    def settles() -> bool:
+        return harmless("the stop head", lambda: settled(services, state, tree), otherwise=False)
+
+    halt = evidence_halt(tree, may_reflect=may_reflect, settled=settles)
     # Where nothing stands there is something to reflect on, which is no end of the search.
     if halt and halt != known and (settings.early_stop or halt == "refuted"):
         return halt

@@ -18,8 +18,8 @@ from kaelum_flow.call_search import call_candidates, call_trace, called
 from kaelum_flow.episodes import further_route, per_query, read_earlier
 from kaelum_flow.lats import cancel_token
 from kaelum_flow.plans import learn_structures
-from kaelum_flow.scoring import BLIND_SHARE, prm_weight
-from kaelum_flow.seen import seen_episode
+from kaelum_flow.scoring import BLIND_SHARE, prm_weight, rescored
+from kaelum_flow.seen import seen_bytes
 from kaelum_flow.services import Services
 from kaelum_flow.sources import cited, may_be_kept
 from kaelum_flow.state import (
@@ -38,6 +38,7 @@ from kaelum_graph.answer import Answer, Cost
 from kaelum_graph.calls import call_key
 from kaelum_graph.config import Settings
 from kaelum_graph.errors import StorageError
+from kaelum_graph.learning.service import harmless
 from kaelum_graph.shapes_schema import read_json
 from kaelum_graph.storage import CacheEntry
 from kaelum_graph.types import EpisodeId, Json, Message, Query, Shape, ToolCall, WorkerName
@@ -140,7 +141,13 @@ class ForwardNodes:
         settings = self._settings(state)
         earlier = state.get("earlier")
         if earlier:
-            further = further_route(current_route(state), read_tree(state), settings=settings)
+            # The draw whether to run on whatever the stop head says was the earlier search's; weights are those of now.
+            further = {
+                **further_route(current_route(state), read_tree(state), settings=settings),
+                **self._weights(),
+                "full_run": False,
+                "full_share": 0.0,
+            }
             writer(route_event(further))
             notices = list(state.get("notices") or [])
             if (model := self.services.model.name) != earlier["model"]:
@@ -151,23 +158,24 @@ class ForwardNodes:
         forced = settings.worker or (None if settings.routing else UNROUTED)
         route = self.services.learned.router.route(
             features,
-            deltas=self.services.learned.deltas(features),
+            deltas=harmless(
+                "what ratings add to the route", lambda: self.services.learned.deltas(features), otherwise={}
+            ),
             generator=self.services.generator(settings),
             effort=settings.effort,
             rollouts=settings.sims,
             depth=settings.depth,
             worker=None if forced is None else WorkerName(forced),
         )
-        # One weight for the whole query, however long it takes: what was chosen by it must be known afterwards.
-        weight = self.services.prm_weight()
-        taken = {
-            **dataclasses.asdict(route),
-            "prm_weight": weight,
-            "blind_share": BLIND_SHARE if weight else 1.0,
-            **self._full_run(state, settings),
-        }
+        taken = {**dataclasses.asdict(route), **self._weights(), **self._full_run(state, settings)}
         writer(route_event(taken))
         return {"route": taken}
+
+    def _weights(self) -> Json:
+        """What the reward model counts for in the whole query, however long that takes: what was chosen by it must be
+        known afterwards."""
+        weight = self.services.prm_weight()
+        return {"prm_weight": weight, "blind_share": BLIND_SHARE if weight else 1.0}
 
     def _full_run(self, state: KaelumState, settings: Settings) -> Json:
         """Whether the search is to spend its budget whatever the stop head says, for that to learn; and how likely that
@@ -179,9 +187,9 @@ class ForwardNodes:
 
     def verify(self, state: KaelumState, config: RunnableConfig, writer: StreamWriter) -> Json:
         """Weigh the answers and decide whether the leader may be given."""
-        settings = self._settings(state)
+        settings, tree = self._settings(state), read_tree(state)
         verdict = decide(
-            read_tree(state),
+            harmless("the reward model", lambda: rescored(self.services, state, tree), otherwise=tree),
             worker=WorkerName(current_route(state)["worker"]),
             min_confidence=settings.min_confidence,
             prm_threshold=settings.prm_threshold,
@@ -240,11 +248,11 @@ class ForwardNodes:
             "verdict": state.get("verdict"),
         }
         features = state.get("features")
-        seen = seen_episode(self.services, state) if settings.learning else None
+        seen = None
+        if settings.learning:
+            seen = harmless("telling the learners", lambda: seen_bytes(self.services, state), otherwise=None)
         try:
-            self.services.storage.append_episode(
-                answer.id, query.text, record, tenant=current_tenant(state), seen=seen and seen.to_bytes()
-            )
+            self.services.storage.append_episode(answer.id, query.text, record, tenant=current_tenant(state), seen=seen)
             self.services.measurements.learn(answer.id, read_tree(state), first=earlier.get("rollouts", 0))
             if not earlier:
                 learn_structures(self.services, state, read_tree(state), answer.id)

@@ -108,7 +108,8 @@ def request_for(
         sampling=Sampling(
             temperature=settings.temperature, top_p=settings.top_p, max_tokens=max_tokens, stop=prompt.stop, seed=seed
         ),
-        insight=settings.learning,
+        # Features that the reward model was taught with must be there where it scores, too.
+        insight=settings.learning or services.reward_model is not None,
     )
 
 
@@ -160,7 +161,7 @@ def judge(
         evidence=evidence,
         steps=steps,
         step_scores=tuple(scores),
-        finish=item.get("finish", "stop"),
+        finish=item.get("finish", "error"),
         completion_tokens=item.get("completion_tokens", 0),
         value=rollout_value(evidence, score.value if score else None, prm_weight=prm_weight),
     )

@@ -66,3 +66,22 @@ def with_scores(rollout: Rollout, scores: Sequence[float], *, weight: float) -> 
     score = path_score(scores, source=PRM)
     value = rollout_value(rollout.evidence, score.value if score else None, prm_weight=weight)
     return replace(rollout, step_scores=tuple(scores), scored_by=PRM, value=value)
+
+
+def rescored(services: Services, state: KaelumState, tree: SearchTree) -> SearchTree:
+    """The tree with every answer scored beside all its siblings, as the reward model was taught and measured.
+
+    Those of an early wave were scored beside the few that there were. It is the tree as it was where there is no reward
+    model in use, or another process made some of the rollouts and their features with them.
+    """
+    model, features = services.reward_model, state.get("features")
+    told, prefixes = proposing(tree)
+    kept = services.shelf.of(state.get("episode_id", ""))
+    if model is None or features is None or not all(one.id in kept for one in told):
+        return tree
+    scores = model.score(features, seen_rollouts(told, prefixes, kept)[0])
+    made = SearchTree()
+    made.nodes, made.rollouts = tree.nodes, list(tree.rollouts)
+    for one, own in zip(told, scores, strict=True):
+        made.rollouts[one.id] = replace(one, step_scores=tuple(own), scored_by=PRM)
+    return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ from kaelum_graph.models.base import HiddenState
 from kaelum_graph.tree import Rollout, SearchTree
 from kaelum_graph.types import EpisodeId, Json, RolloutId
 from kaelum_graph.verdict import Verdict
+
+ENDED = ("stop", "length")
+"""How a rollout ends that nothing cut off from outside."""
 
 
 def packed_states(states: Sequence[HiddenState]) -> list[tuple[int, str]]:
@@ -72,10 +76,25 @@ def seen_rollouts(
 
 
 def proposing(tree: SearchTree, first: int = 0) -> tuple[list[Rollout], list[Hashable]]:
-    """A tree's rollouts from `first` on that propose an answer, and what each grew from: programs that verify don't."""
-    told = [one for one in tree.rollouts[first:] if one.simulation.operator != "verify"]
+    """A tree's rollouts from `first` on that propose an answer, and what each grew from.
+
+    Programs that verify don't, nor do rollouts that a failed server, the deadline or the client cut off before their
+    answer: that is no fault of the worker's.
+    """
+    told = [
+        one
+        for one in tree.rollouts[first:]
+        if one.simulation.operator != "verify" and (one.candidate.answer is not None or one.finish in ENDED)
+    ]
     prefixes = tree.prefixes()
     return told, [prefixes[one.id] for one in told]
+
+
+def ran_to_its_end(tree: SearchTree, route: Json) -> bool:
+    """Whether a search that was not to be stopped ended of itself. One that merely was not stopped is no fair sample of
+    all searches; one that a passed check ended early belongs to it, for nothing better could have come."""
+    verified = any(rollout.outcome == "pass" for rollout in tree.rollouts)
+    return bool(route.get("full_run")) and (verified or len(tree.rollouts) >= route["rollouts"])
 
 
 def seen_episode(services: Services, state: KaelumState) -> SeenEpisode | None:
@@ -91,7 +110,12 @@ def seen_episode(services: Services, state: KaelumState) -> SeenEpisode | None:
         return None
     episode_id = state.get("episode_id", "")
     told, prefixes = proposing(tree, first)
+    if not told:
+        return None
     rollouts, answers = seen_rollouts(told, prefixes, services.shelf.of(episode_id))
+    # Below the root lies the worker's node, and below that the steps.
+    depths = [tree.nodes[one.simulation.node_id].depth for one in told]
+    rollouts = [replace(one, begun=depth - 1) for one, depth in zip(rollouts, depths, strict=True)]
     shown, chosen = None, None
     verdict = state.get("verdict")
     if verdict and (given := Verdict.from_json(verdict).rollout) is not None:
@@ -110,6 +134,13 @@ def seen_episode(services: Services, state: KaelumState) -> SeenEpisode | None:
         answers=tuple(answers),
         chosen=chosen,
         shown=shown,
-        exhausted=len(tree.rollouts) >= route["rollouts"],
+        exhausted=not earlier and ran_to_its_end(tree, route),
+        budget=route["rollouts"],
         rollouts=tuple(rollouts),
     )
+
+
+def seen_bytes(services: Services, state: KaelumState) -> bytes | None:
+    """`seen_episode`, as the store keeps it."""
+    seen = seen_episode(services, state)
+    return None if seen is None else seen.to_bytes()

@@ -30,7 +30,7 @@ from kaelum_graph.retrieval import Retriever
 from kaelum_graph.router import Router
 from kaelum_graph.sandbox import ProcessSandbox
 from kaelum_graph.sandbox.base import Sandbox
-from kaelum_graph.slots import SlotScheduler
+from kaelum_graph.slots import SlotScheduler, SlotUse
 from kaelum_graph.state_version import StateVersion
 from kaelum_graph.storage import STORE_FILE, Storage
 from kaelum_graph.structures.book import StructureBook
@@ -170,6 +170,21 @@ class Services:
     def learned(self) -> Learning:
         """What was learned from earlier queries, and the thread that learns more unless the settings say no."""
         return self._part("learned", self._make_learning)
+
+    @property
+    def slot_use(self) -> SlotUse | None:
+        """How the model's batch is shared out; None before the first search, and where nothing limits it.
+
+        Loads nothing.
+        """
+        scheduler = self._made.get("slots")
+        return scheduler.use() if isinstance(scheduler, SlotScheduler) else None
+
+    @property
+    def learner_status(self) -> str | None:
+        """See `Learner.status`; None before the first search. Loads nothing."""
+        learned = self._made.get("learned")
+        return learned.learner.status if isinstance(learned, Learning) else None
 
     def tell_learner(self) -> None:
         """There is something new to learn. Starts nothing: a process that only takes ratings leaves that to others."""

@@ -53,7 +53,8 @@ class RolloutFeatures:
 class SeenRollout:
     """One rollout. `cluster` numbers the episode's distinct answers from 0, None without an answer; rollouts with equal
     `prefix` grew from one beginning and share its mistakes. `blind`: the reward model had no part in choosing it.
-    `rated` are a person's scores in [0, 1] of single steps, counted from 0.
+    `rated` are a person's scores in [0, 1] of single steps, counted from 0. `begun`: steps of its text that a branch
+    was given; those that `features` and `rated` tell of are the ones after.
     """
 
     worker: WorkerName
@@ -66,6 +67,7 @@ class SeenRollout:
     finish: str
     features: RolloutFeatures | None = None
     rated: tuple[tuple[int, float], ...] = ()
+    begun: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -75,7 +77,9 @@ class SeenEpisode:
     `features` `[398]` are the router's. `probabilities`, `propensities` and `allocation` are the route as it was drawn
     first (see `Route`); `forced` means that the caller named the worker, so the policy had no part in it. `answers` are
     the distinct answers by cluster number; `chosen` is the one that was given, None where none was, and `shown` the
-    index of the rollout whose text was. `exhausted`: the budget was spent, no early stop cut the search short.
+    index of the rollout whose text was. `exhausted`: it ran to its end, and would have whatever the stop head said: to
+    its budget, or to an answer that passed an anchored check. `budget`: rollouts that it might have had; 0: as many as
+    there are.
     """
 
     id: EpisodeId
@@ -89,6 +93,7 @@ class SeenEpisode:
     chosen: int | None = None
     shown: int | None = None
     exhausted: bool = False
+    budget: int = 0
     rollouts: tuple[SeenRollout, ...]
 
     @property
@@ -111,6 +116,7 @@ class SeenEpisode:
                 "tokens": rollout.tokens,
                 "finish": rollout.finish,
                 "rated": rollout.rated,
+                "begun": rollout.begun,
                 "steps": None,
             }
             if (made := rollout.features) is not None:
@@ -129,6 +135,7 @@ class SeenEpisode:
             "chosen": self.chosen,
             "shown": self.shown,
             "exhausted": self.exhausted,
+            "budget": self.budget,
             "rollouts": rollouts,
             "features": len(self.features),
         }

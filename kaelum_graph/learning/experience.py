@@ -45,6 +45,12 @@ class Experience:
         return replace(self, rewards=rewards, gains=gains)
 
 
+def of_the_draw(episode: SeenEpisode, rewards: Mapping[WorkerName, Reward]) -> dict[WorkerName, Reward]:
+    """The rewards of the workers that the route was drawn with. One that joined later was asked because the others had
+    come to nothing: no propensity says how probable that was, and what it earned is of hard queries alone."""
+    return {name: reward for name, reward in rewards.items() if name in episode.allocation}
+
+
 def reward_row(rewards: Mapping[WorkerName, Reward], workers: Sequence[WorkerName]) -> tuple[Doubles, Doubles]:
     """Mean rewards and numbers of rollouts `[W]` in the order of `workers`."""
     found = [rewards.get(name) for name in workers]

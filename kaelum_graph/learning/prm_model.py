@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from kaelum_graph.encoder import EMBEDDING_SIZE
 from kaelum_graph.learning.prm_features import Doubles
+from kaelum_graph.seeded import same_weights
 
 PRIOR_VARIANCE = 0.05
 """Of every weight before anything is known of its group: with eighty columns the logit then varies by about two."""
@@ -139,9 +140,7 @@ class Residual:
     """The network and its optimiser (AdamW), trained with binary cross-entropy and a ranking loss within queries."""
 
     def __init__(self, workers: int) -> None:
-        # A generator of its own: building a model must not move anyone else's random numbers.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with same_weights():
             self.network = ResidualNetwork(workers)
         self._parameters = list(self.network.parameters())
         self._optimiser = torch.optim.AdamW(

@@ -142,9 +142,10 @@ def _with_votes(rollout: SeenRollout, votes: dict[int, Evidence], steps: tuple[t
     vote = votes.get(rollout.cluster) if rollout.cluster is not None else None
     others = tuple(one for one in rollout.evidence if (one.tier, one.source) != (Tier.HUMAN, PERSON))
     evidence = others if vote is None else (*others, vote)
-    # A step that the rollout does not have can't be rated.
+    # A step that the rollout does not have can't be rated, nor one that it was given: another rollout made that.
     count = None if rollout.features is None else len(rollout.features.scalars)
-    rated = tuple((step, score) for step, score in steps if count is None or step < count)
+    own = [(step - rollout.begun, score) for step, score in steps if step >= rollout.begun]
+    rated = tuple((step, score) for step, score in own if count is None or step < count)
     if (evidence, rated) == (rollout.evidence, rollout.rated):
         return rollout
     return replace(rollout, evidence=evidence, rated=rated)

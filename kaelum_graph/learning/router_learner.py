@@ -34,11 +34,19 @@ from kaelum_graph.learning.budgets import budget_gains, budget_values
 from kaelum_graph.learning.component import Tensors
 from kaelum_graph.learning.critic import MEAN, TRUST, Critic, Doubles
 from kaelum_graph.learning.episode import SeenEpisode
-from kaelum_graph.learning.experience import Experience, packed, propensity_row, reward_row, unpacked
+from kaelum_graph.learning.experience import (
+    Experience,
+    of_the_draw,
+    packed,
+    propensity_row,
+    reward_row,
+    unpacked,
+)
 from kaelum_graph.learning.labels import Reward, rollout_labels, worker_rewards
 from kaelum_graph.learning.noise_model import NoiseModel
 from kaelum_graph.learning.policy_training import Batch, PolicyTrainer, by_worker
 from kaelum_graph.router import PRIOR_SCALE, PolicyNetwork, Router
+from kaelum_graph.seeded import same_weights
 from kaelum_graph.types import Array, Json, WorkerName
 
 TEMPERATURE = 0.15
@@ -109,7 +117,7 @@ class RouterLearner:
 
     def learn_rewards(self, episode: SeenEpisode, earned: Mapping[WorkerName, Reward], gains: Array) -> None:
         """Take in what each worker earned on a query, and `[3]` what more rollouts were worth (NaN: not known)."""
-        rewards, rollouts = reward_row(earned, self.workers)
+        rewards, rollouts = reward_row(of_the_draw(episode, earned), self.workers)
         if not rollouts.any():
             return
         self.episodes += 1
@@ -245,7 +253,7 @@ class RouterLearner:
 
     def _rewards(self, episode: SeenEpisode) -> tuple[Doubles, Doubles, Array]:
         labels = rollout_labels(episode, self._noise)
-        rewards, rollouts = reward_row(worker_rewards(episode, labels), self.workers)
+        rewards, rollouts = reward_row(of_the_draw(episode, worker_rewards(episode, labels)), self.workers)
         return rewards, rollouts, budget_gains(budget_values(episode, labels))
 
     def _prior(self, features: Array) -> Array:
@@ -339,8 +347,7 @@ def under(tensors: Tensors, name: str) -> Tensors:
 
 def new_network(workers: int) -> PolicyNetwork:
     """An untrained network, the same every time."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with same_weights():
         return PolicyNetwork(workers).eval()
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from kaelum_graph.learning.deltas import RewardDeltas
 from kaelum_graph.learning.learner import STATE_FOLDER, Learner
@@ -17,6 +20,18 @@ from kaelum_graph.router import Router
 from kaelum_graph.stopping import FIRST_WAVE
 from kaelum_graph.storage import Storage
 from kaelum_graph.types import Array, WorkerName
+
+LOG = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+def harmless(what: str, work: Callable[[], T], *, otherwise: T) -> T:
+    """What `work` gives; `otherwise`, and a line in the log, where it fails: a fault in learning costs no answer."""
+    try:
+        return work()
+    except Exception:
+        LOG.exception("%s failed; the query goes on without", what)
+        return otherwise
 
 
 def new_state(router: Router, *, most: int = 16) -> LearnedState:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -199,12 +200,10 @@ class StopHead:
         """
         if not self._is_full(episode):
             return None
-        budget = len(episode.rollouts)
-        for count in look_times(budget, first=self.first, most=self.most):
-            look = look_at(episode.rollouts[:count], budget=budget, answers=episode.answers)
+        for count, look in self._looks(episode):
             if look.verified or self.should_stop(look):
-                return min(1.0, regret_after(episode, count) + PRICE * count / budget)
-        return PRICE
+                return min(1.0, regret_after(episode, count) + PRICE * count / look.budget)
+        return min(1.0, PRICE * len(episode.rollouts) / _budget(episode))
 
     def tensors(self) -> Tensors:
         """The looks of the full runs that are kept, and what was fitted to them."""
@@ -260,20 +259,25 @@ class StopHead:
     def _is_full(self, episode: SeenEpisode) -> bool:
         return episode.exhausted and len(episode.rollouts) > 1 and self.full_run(episode.id)
 
+    def _looks(self, episode: SeenEpisode) -> Iterator[tuple[int, Look]]:
+        """The looks that a search had before it ended, and after how many rollouts."""
+        budget = _budget(episode)
+        for count in look_times(budget, first=self.first, most=self.most):
+            if count < len(episode.rollouts):
+                yield count, look_at(episode.rollouts[:count], budget=budget, answers=episode.answers)
+
     def _run(self, episode: SeenEpisode) -> _Run:
         """The looks of a full run up to its first anchored pass: there the search ends, with nothing lost."""
-        budget = len(episode.rollouts)
         rows: list[Vector] = []
         regrets: list[float] = []
         saved: list[float] = []
         plain: list[bool] = []
-        for count in look_times(budget, first=self.first, most=self.most):
-            look = look_at(episode.rollouts[:count], budget=budget, answers=episode.answers)
+        for count, look in self._looks(episode):
             if look.verified:
                 break
             rows.append(look.features)
             regrets.append(regret_after(episode, count))
-            saved.append(_saved(count, budget))
+            saved.append(_saved(count, look.budget))
             plain.append(plainly_settled(look))
         return _Run(
             id=episode.id,
@@ -362,6 +366,10 @@ def _first_regrets(regrets: Vector, owner: NDArray[np.int64], stops: NDArray[np.
     """The sum of the runs' regrets at the first look that stops."""
     places = np.flatnonzero(stops)
     return float(regrets[places[np.unique(owner[places], return_index=True)[1]]].sum())
+
+
+def _budget(episode: SeenEpisode) -> int:
+    return max(episode.budget, len(episode.rollouts))
 
 
 def _saved(count: int, budget: int) -> float:

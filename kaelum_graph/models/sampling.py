@@ -111,16 +111,23 @@ def draw(
 
     # A row without one finite maximum has no candidate equal to it; keep the index legal, its NaN tells the rest.
     tokens = tokens.clamp(max=logits.shape[1] - 1)
-    return Draw(tokens=tokens, logprobs=own_logprobs(logits, tokens), entropies=entropies(logits, values))
+    normaliser = logits.logsumexp(-1)
+    return Draw(
+        tokens=tokens,
+        logprobs=own_logprobs(logits, tokens, normaliser),
+        entropies=entropies(logits, values, normaliser),
+    )
 
 
-def entropies(logits: Tensor, values: Tensor) -> Tensor:
+def entropies(logits: Tensor, values: Tensor, normaliser: Tensor | None = None) -> Tensor:
     """Entropy `[B]` in nats of each row of raw `logits` `[B, V]`, of which `values` `[B, K]` are the largest.
+
+    `normaliser` `[B]` is their log-sum-exp, where it is known already.
 
     What is left beside them is taken to be spread evenly: an upper bound, and exact to a thousandth where they hold
     nearly all of it.
     """
-    logprobs = values - logits.logsumexp(-1, keepdim=True)
+    logprobs = values - (logits.logsumexp(-1) if normaliser is None else normaliser)[:, None]
     entropy = -(logprobs.exp() * logprobs).sum(-1)
     others = logits.shape[1] - values.shape[1]
     if others:
@@ -129,9 +136,9 @@ def entropies(logits: Tensor, values: Tensor) -> Tensor:
     return entropy
 
 
-def own_logprobs(logits: Tensor, tokens: Tensor) -> Tensor:
+def own_logprobs(logits: Tensor, tokens: Tensor, normaliser: Tensor | None = None) -> Tensor:
     """Log-probabilities `[B]` of `tokens` `[B]` under raw `logits` `[B, V]`; NaN where these are not finite."""
-    normaliser = logits.logsumexp(-1)
+    normaliser = logits.logsumexp(-1) if normaliser is None else normaliser
     logprobs = logits.gather(1, tokens[:, None])[:, 0] - normaliser
     return torch.where(torch.isfinite(normaliser), logprobs, torch.nan)
 

@@ -251,9 +251,22 @@ def test_what_is_stored_and_learned_is_told(make_kaelum: MakeKaelum) -> None:
     assert value(series, "stored_feedback") == 1
     assert value(series, "store_readable") == 1
     assert 0 <= (value(series, "prm_weight") or 0) <= 1
+    assert value(series, "learner_up") == 1
+    assert ("kaelum:slots_waiting", ()) not in series, "a scripted model's batch has no known size"
     assert [dict(labels) for name, labels in series if name == "kaelum:model_info"] == [
         {"name": kaelum.services.model_name}
     ]
+
+
+def test_how_the_batch_is_shared_is_told(make_kaelum: MakeKaelum) -> None:
+    kaelum = make_kaelum(lambda request, k: "2 + 2 = 4\n\\boxed{4}", slots=8)
+    telemetry = Telemetry(kaelum=kaelum)
+    assert value(scrape(telemetry), "slots", state="free") is None
+    kaelum.ask("What is 2 + 2?", sims=2)
+    series = scrape(telemetry)
+    assert value(series, "slots", state="free") == 8
+    assert value(series, "slots", state="used") == 0
+    assert value(series, "slot_grants_total") == 1
 
 
 def test_a_store_that_cannot_be_read_costs_its_own_series_alone() -> None:

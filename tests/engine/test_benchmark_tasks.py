@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.search import FAMILIES
 from benchmarks.tasks import Task, concluding_words, tasks
 from benchmarks.workers import interval
 
@@ -20,6 +21,13 @@ def test_a_seed_gives_its_tasks_again_and_another_seed_gives_others(family: str)
     assert [task.question for task in one] == [task.question for task in again]
     assert len({task.question for task in one}) > 15
     assert not {task.question for task in one} & {task.question for task in other}
+
+
+@pytest.mark.parametrize("family", [family for group in FAMILIES.values() for family in group])
+@pytest.mark.parametrize("seeds", [(1, 2), (3, 4)])
+def test_seeds_share_no_tasks_but_by_chance(family: str, seeds: tuple[int, int]) -> None:
+    one, other = ({task.question for task in tasks(family, seed=seed, size=20)} for seed in seeds)
+    assert len(one & other) <= 2
 
 
 @pytest.mark.parametrize("family", ["capitals", "currencies", "elements", "comparisons", "complaints"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -133,3 +135,12 @@ def test_the_votes_survive_the_store() -> None:
     again = SeenEpisode.from_bytes(rated.to_bytes())
     assert votes(again) == ["fail", "pass", "fail", None]
     assert again.rollouts[1].rated == ((0, 1.0),)
+
+
+def test_steps_of_a_branch_are_counted_from_the_beginning_of_its_text() -> None:
+    whole = seen(steps=2)
+    branch = replace(whole.rollouts[1], operator="branch", begun=3)
+    whole = replace(whole, rollouts=(whole.rollouts[0], branch, *whole.rollouts[2:]))
+    rated = with_ratings(whole, [said(steps=((1, 0.1), (3, 0.2), (4, 0.9), (5, 0.4)))])
+    # Step 1 was given to it, and there is no step 5.
+    assert rated.rollouts[1].rated == ((0, 0.2), (1, 0.9))

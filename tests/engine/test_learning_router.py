@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -448,3 +449,19 @@ def test_allocations_of_a_probable_worker_are_not_touched_by_learning() -> None:
     allocation, odds = allocate({NAMES[0]: 0.9, NAMES[1]: 0.1}, 8, np.random.default_rng(0))
     assert sum(allocation.values()) == 8
     assert odds[NAMES[1]] == 0.03
+
+
+def test_a_worker_that_joined_in_mid_search_teaches_nothing() -> None:
+    """It was asked because the others had come to nothing, and by no draw that has a propensity."""
+    random = np.random.default_rng(3)
+    plain, joined, features = learner(), learner(), features_of(0, random)
+    for name in IDS[:20]:
+        drawn = episode_of(features, {NAMES[0]: (False, False), NAMES[1]: (False, False)}, id=name)
+        late = rollout(NAMES[3], False, 9, drawn.rollouts[0].cluster or 0)
+        odds = {NAMES[0]: 1.0, NAMES[1]: 1.0, NAMES[2]: 0.03, NAMES[3]: 0.03}
+        drawn = replace(drawn, propensities=odds)
+        plain.learn_episode(drawn)
+        widened = replace(drawn, rollouts=(*drawn.rollouts, late))
+        joined.learn_episode(widened)
+        assert joined.loss(widened) == pytest.approx(joined.loss(drawn))
+    assert joined.values(features) == pytest.approx(plain.values(features))

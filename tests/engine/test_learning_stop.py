@@ -306,3 +306,22 @@ def test_promotion_prefers_the_head_that_saves_at_little_loss_to_one_that_always
     # And to one that never does.
     assert sum(mine) < PRICE * len(judged)
     assert head.loss(replace(judged[0], exhausted=False)) is None
+
+
+def test_a_full_run_that_a_check_ended_tells_what_stopping_before_would_have_lost() -> None:
+    head = StopHead(first=2, most=8, learning_runs=10**6, learning_share=1.0)
+    right = rollout(1, prefix=9, evidence=[vote(Tier.CONSTRAINT, "pass")])
+    one = replace(episode([0, 0, 0]), budget=16)
+    one = replace(one, rollouts=(*one.rollouts, right))
+    head.learn_episode(one)
+    made = head.tensors()
+    assert made["looks"].tolist() == [1], "it looked after two of its four rollouts; the end is no look"
+    assert made["regrets"][0] > 0.1
+    assert made["saved"][0] == pytest.approx(14 / 16)
+    look = look_at(one.rollouts[:2], budget=16, answers=one.answers)
+    np.testing.assert_array_equal(made["rows"][0], look.features)
+    # Where nothing stops it, it costs the part of the budget that it took.
+    never = StopHead(first=2, most=8, learning_runs=10**6, learning_share=1.0)
+    never.plain = False
+    assert never.loss(one) == pytest.approx(PRICE * 4 / 16)
+    assert SeenEpisode.from_bytes(one.to_bytes()).budget == 16

@@ -12,13 +12,16 @@ import pytest
 
 from kaelum_graph.cli import state_command
 from kaelum_graph.cli.parser import CommandParser
+from kaelum_graph.cli.state_command import make_state as make_real_state
 from kaelum_graph.config import Settings
 from kaelum_graph.errors import StorageError, UsageError
 from kaelum_graph.feedback import Feedback
 from kaelum_graph.learning.deltas import RewardDeltas
 from kaelum_graph.learning.learner import STATE_FOLDER, Learner
 from kaelum_graph.learning.state import LearnedState
+from kaelum_graph.learning.stop_head import StopHead
 from kaelum_graph.learning.versions import Versions
+from kaelum_graph.models import weights
 from kaelum_graph.storage import STORE_FILE, Storage
 from kaelum_graph.types import EpisodeId
 from tests.engine.learning_parts import seen
@@ -262,3 +265,11 @@ def test_reading_loads_nothing_heavy(learned: list[str], data: Path) -> None:
         [sys.executable, "-c", probe], capture_output=True, text=True, timeout=60, cwd=ROOT, check=False
     )
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+def test_states_are_made_as_the_searches_make_them(
+    data: Path, encoder_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "resolve_encoder", lambda **_: encoder_folder)
+    made = make_real_state(Settings(data_dir=data, wave_size=6))()
+    assert made.component(StopHead).most == 6, "it looks where the waves of these settings end"

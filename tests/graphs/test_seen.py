@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from kaelum_graph.evidence import Tier
 from kaelum_graph.learning.episode import SeenEpisode
-from kaelum_graph.models.base import GenerationRequest
+from kaelum_graph.learning.stop_head import StopHead
+from kaelum_graph.models.base import Generation, GenerationRequest, OnDelta
+from kaelum_graph.tree import SearchTree
 from tests.graphs.conftest import MakeKaelum
+from tests.graphs.scripted_model import ScriptedModel
 from tests.graphs.test_search import APPLES, EQUATION, boxed
 
 
@@ -25,7 +31,7 @@ def test_an_answered_query_is_kept_for_the_learners(make_kaelum: MakeKaelum) -> 
     (seen,) = seen_of(kaelum)
     assert seen.id == answer.id
     assert seen.forced
-    assert seen.exhausted
+    assert not seen.exhausted, "a seeded search is never a full run"
     assert len(seen.rollouts) == 4
     assert set(seen.answers) == {"5", "4"}
     assert seen.chosen is not None
@@ -59,6 +65,44 @@ def test_the_route_is_kept_as_it_was_drawn(make_kaelum: MakeKaelum) -> None:
     assert all(seen.propensities[name] >= 0.03 for name in seen.allocation)
 
 
+@pytest.mark.parametrize("full", [True, False])
+def test_only_a_search_that_was_not_to_be_stopped_is_a_full_run(
+    make_kaelum: MakeKaelum, monkeypatch: pytest.MonkeyPatch, full: bool
+) -> None:
+    monkeypatch.setattr(StopHead, "full_run", lambda self, episode_id: full)
+
+    def script(request: GenerationRequest, k: int) -> str:
+        return boxed("5" if k == 13 else str(100 + k))
+
+    kaelum = make_kaelum(script, seed=None, wave_size=4, max_reflections=0, cache=False)
+    spent = kaelum.ask(APPLES, worker="math", sims=8)
+    solved = kaelum.ask(EQUATION, worker="math", sims=16)
+    further = kaelum.continue_search(spent.id, sims=8)
+    record = kaelum.services.storage.episode(further.id)
+    assert record is not None
+    assert not record["route"]["full_run"], "that was drawn for the earlier search"
+    assert (solved.status, solved.cost.rollouts) == ("verified", 8)
+    told = seen_of(kaelum)
+    assert [one.exhausted for one in told] == [full, full, False], "a continued search is told of in part"
+    assert [one.budget for one in told] == [8, 16, 16]
+
+
+def test_a_rollout_that_the_server_failed_is_no_fault_of_the_workers(
+    make_kaelum: MakeKaelum, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kaelum = make_kaelum(lambda request, k: boxed("7"), wave_size=4, max_reflections=0)
+    answered = ScriptedModel._answer
+
+    def failing(self: ScriptedModel, request: GenerationRequest, on_delta: OnDelta | None) -> Generation:
+        made = answered(self, request, on_delta)
+        return replace(made, samples=made.samples[:-1])
+
+    monkeypatch.setattr(ScriptedModel, "_answer", failing)
+    kaelum.ask(APPLES, worker="math", sims=4, early_stop=False)
+    (seen,) = seen_of(kaelum)
+    assert [one.cluster for one in seen.rollouts] == [0, 0, 0]
+
+
 def test_nothing_is_kept_where_learning_is_off(make_kaelum: MakeKaelum) -> None:
     kaelum = make_kaelum(lambda request, k: boxed("7"), max_reflections=0)
     kaelum.ask(APPLES, worker="math", sims=4, learning=False)
@@ -81,3 +125,24 @@ def test_features_leave_the_shelf_with_the_answer(make_kaelum: MakeKaelum) -> No
     kaelum = make_kaelum(lambda request, k: boxed("7"), max_reflections=0)
     answer = kaelum.ask(APPLES, worker="math", sims=4)
     assert kaelum.services.shelf.of(answer.id) == {}
+
+
+def test_a_branch_tells_how_many_steps_it_was_given(make_kaelum: MakeKaelum) -> None:
+    def script(request: GenerationRequest, k: int) -> str:
+        if request.partial_answer:
+            return boxed("5" if k % 2 else "4")
+        return f"First, way {k % 2}.\nThen we see.\n" + boxed("5" if k % 2 else "9")
+
+    kaelum = make_kaelum(script, wave_size=4, max_reflections=0, cache=False)
+    kaelum.ask(EQUATION, worker="math", sims=16, depth=4, early_stop=False)
+    (seen,) = seen_of(kaelum)
+    record = kaelum.services.storage.episode(seen.id)
+    assert record is not None
+    tree = SearchTree.from_json(record["tree"])
+    begun = [
+        len(tree.prefix(one.simulation.node_id).splitlines())
+        for one in tree.rollouts
+        if one.simulation.operator != "verify"
+    ]
+    assert any(begun)
+    assert [one.begun for one in seen.rollouts] == begun

@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
-from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 
 from kaelum_adapters.openai_api.exchange import Ask, Called, Finished, Piece, RunEvent, Runner, Started
 from kaelum_graph.answer import Answer
@@ -270,7 +270,9 @@ class _State:
             yield InfoMetricFamily("kaelum:model", "The model behind the search.", {"name": model})
         try:
             kept = kaelum.metrics()
-            weight = kaelum.services.measurements.prm_weight() if model else None
+            searched = kaelum.services.learner_status is not None
+            services = kaelum.services
+            weight = services.prm_weight() if searched else services.measurements.prm_weight() if model else None
         except (KaelumError, sqlite3.Error):
             yield GaugeMetricFamily("kaelum:store_readable", "Whether the episode store can be read.", 0)
             return
@@ -279,3 +281,24 @@ class _State:
             yield GaugeMetricFamily(f"kaelum:stored_{table}", text, kept[table])
         if weight is not None:
             yield GaugeMetricFamily("kaelum:prm_weight", "Weight of the reward model in the search, 0 to 1.", weight)
+        yield from _in_use(kaelum)
+
+
+def _in_use(kaelum: Kaelum) -> Iterable[Metric]:
+    """The learner and the shared batch; nothing before the first search."""
+    if (status := kaelum.services.learner_status) is not None:
+        up = float(status in ("learning", "following", "starting"))
+        yield GaugeMetricFamily("kaelum:learner_up", "Whether what is answered is learned from, here or elsewhere.", up)
+    if (use := kaelum.services.slot_use) is not None:
+        places = GaugeMetricFamily("kaelum:slots", "Places in the model's batch.", labels=["state"])
+        places.add_metric(["used"], use.used)
+        places.add_metric(["free"], use.total - use.used)
+        yield places
+        yield GaugeMetricFamily("kaelum:slots_waiting", "Searches that wait for places.", use.waiting)
+        yield CounterMetricFamily("kaelum:slot_grants", "Waves that were given places.", use.grants)
+        yield GaugeMetricFamily(
+            "kaelum:slots_longest_wait_seconds", "Longest wait for places so far.", use.longest_wait
+        )
+        yield GaugeMetricFamily(
+            "kaelum:slots_loaded_share", "Mean share of the places in use while anyone waited.", use.loaded_share
+        )

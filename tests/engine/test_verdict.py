@@ -1,0 +1,58 @@
+"""What the reward model's trust may do to a verdict, and what not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from kaelum_graph.evidence import Evidence, Outcome, Tier
+from kaelum_graph.tree import Rollout, SearchTree, Simulation
+from kaelum_graph.types import Candidate, RolloutId, WorkerName
+from kaelum_graph.verdict import Verdict, decide
+
+MATH = WorkerName("math")
+
+
+def check(outcome: Outcome) -> tuple[Evidence, ...]:
+    return (Evidence(tier=Tier.CONSTRAINT, source="equation", outcome=outcome, reason="put in"),)
+
+
+def verdict_of(
+    rollouts: Sequence[tuple[str | None, float, tuple[Evidence, ...]]], *, trust: float, scored_by: str = "prm"
+) -> Verdict:
+    """Of samples that came to (answer, score, evidence)."""
+    tree = SearchTree()
+    for number, (answer, score, evidence) in enumerate(rollouts):
+        simulation = Simulation(node_id=tree.worker_node(MATH).id, worker=MATH, operator="sample")
+        tree.start(simulation)
+        text = f"Sample {number} says {answer}"
+        tree.complete(
+            Rollout(
+                id=RolloutId(number), wave=1, simulation=simulation, evidence=evidence, steps=(text,),
+                candidate=Candidate(rollout_id=RolloutId(number), worker=MATH, text=text, answer=answer),
+                step_scores=(score,), finish="stop", completion_tokens=5, value=0.5, scored_by=scored_by,
+            )
+        )  # fmt: skip
+    return decide(tree, worker=MATH, min_confidence=0.0, prm_threshold=0.0, trust=trust)
+
+
+def test_trusted_scores_decide_a_close_vote() -> None:
+    close = [("7", 0.2, ()), ("7", 0.2, ()), ("8", 0.9, ())]
+    assert verdict_of(close, trust=0.0).answer == "7"
+    assert verdict_of(close, trust=1.0).answer == "8"
+    assert verdict_of(close, trust=1.0, scored_by="likelihood").answer == "7"
+
+
+@pytest.mark.parametrize("outcome", ["pass", "fail"])
+def test_no_score_outvotes_an_anchored_check(outcome: Outcome) -> None:
+    checked = ("8", 0.01 if outcome == "pass" else 0.99, check(outcome))
+    others = [("7", 0.99 if outcome == "pass" else 0.01, ())] * 5
+    assert verdict_of([checked, *others], trust=1.0).answer == ("8" if outcome == "pass" else "7")
+
+
+def test_rollouts_without_an_answer_make_the_others_no_surer() -> None:
+    few = [("7", 0.8, ()), ("7", 0.8, ()), ("8", 0.8, ())]
+    silent = [(None, 0.05, ())] * 9
+    plain = verdict_of([*few, *silent], trust=0.0).confidence
+    assert verdict_of([*few, *silent], trust=1.0).confidence == pytest.approx(plain)
