@@ -16,7 +16,7 @@ from kaelum_flow.expand import expand_wave, wave_event
 from kaelum_flow.judging import with_judgement
 from kaelum_flow.plans import choices_for, in_arms
 from kaelum_flow.rollouts import judge, proposer, simulation_json
-from kaelum_flow.scoring import prm_weight, scored, sighted
+from kaelum_flow.scoring import likelihood_weight, scored, sighted
 from kaelum_flow.seen import proposing, seen_rollouts
 from kaelum_flow.services import Services
 from kaelum_flow.state import (
@@ -81,7 +81,7 @@ def build_lats(services: Services) -> StateGraph[Any, Any, Any, Any]:
                 rollout_id=RolloutId(len(tree.rollouts) + index),
                 wave=wave,
                 prefix=tree.prefix(item["simulation"]["node_id"]),
-                prm_weight=prm_weight(state),
+                prm_weight=likelihood_weight(state),
             )
             for index, item in enumerate(items)
         ]

@@ -18,7 +18,7 @@ from kaelum_flow.call_search import call_candidates, call_trace, called
 from kaelum_flow.episodes import further_route, per_query, read_earlier
 from kaelum_flow.lats import cancel_token
 from kaelum_flow.plans import learn_structures
-from kaelum_flow.scoring import BLIND_SHARE, prm_weight, rescored
+from kaelum_flow.scoring import BLIND_SHARE, PRM, prm_weight, rescored
 from kaelum_flow.seen import seen_bytes
 from kaelum_flow.services import Services
 from kaelum_flow.sources import cited, may_be_kept
@@ -39,6 +39,7 @@ from kaelum_graph.calls import call_key
 from kaelum_graph.config import Settings
 from kaelum_graph.errors import StorageError
 from kaelum_graph.learning.service import harmless
+from kaelum_graph.reward import SOURCE
 from kaelum_graph.shapes_schema import read_json
 from kaelum_graph.storage import CacheEntry
 from kaelum_graph.types import EpisodeId, Json, Message, Query, Shape, ToolCall, WorkerName
@@ -174,8 +175,12 @@ class ForwardNodes:
     def _weights(self) -> Json:
         """What the reward model counts for in the whole query, however long that takes: what was chosen by it must be
         known afterwards."""
-        weight = self.services.prm_weight()
-        return {"prm_weight": weight, "blind_share": BLIND_SHARE if weight else 1.0}
+        weight, learned = self.services.prm_weight(), self.services.reward_model is not None
+        return {
+            "prm_weight": weight,
+            "scored_by": PRM if learned else SOURCE,
+            "blind_share": BLIND_SHARE if weight else 1.0,
+        }
 
     def _full_run(self, state: KaelumState, settings: Settings) -> Json:
         """Whether the search is to spend its budget whatever the stop head says, for that to learn; and how likely that

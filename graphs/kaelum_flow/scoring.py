@@ -11,6 +11,7 @@ from kaelum_flow.seen import features_of, proposing, seen_rollouts
 from kaelum_flow.services import Services
 from kaelum_flow.state import KaelumState, current_options, current_route
 from kaelum_graph.config import Settings
+from kaelum_graph.learning.prm import RewardModel
 from kaelum_graph.reward import path_score
 from kaelum_graph.tree import Rollout, SearchTree, rollout_value
 from kaelum_graph.types import Json
@@ -25,6 +26,16 @@ BLIND_SHARE = 0.25
 def prm_weight(state: KaelumState) -> float:
     """λ of this query, in [0, 1]: the measured skill of whatever scores steps, when the query was routed."""
     return current_route(state).get("prm_weight", 0.0)
+
+
+def likelihood_weight(state: KaelumState) -> float:
+    """What the likelihood of steps counts: nothing in a query in which the reward model was to score them."""
+    return 0.0 if current_route(state).get("scored_by") == PRM else prm_weight(state)
+
+
+def reward_model_of(services: Services, state: KaelumState) -> RewardModel | None:
+    """The reward model, where the query was routed with its weight and it still serves."""
+    return services.reward_model if current_route(state).get("scored_by") == PRM else None
 
 
 def sighted(state: KaelumState, settings: Settings) -> Callable[[], bool] | None:
@@ -44,7 +55,7 @@ def scored(
     Their features are put on the shelf for the learners, and for the siblings to come.
     """
     settings = services.settings_for(current_options(state))
-    model = services.reward_model
+    model = reward_model_of(services, state)
     if not settings.learning and model is None:
         return list(rollouts)
     episode_id, features = state.get("episode_id", ""), state.get("features")
@@ -74,7 +85,7 @@ def rescored(services: Services, state: KaelumState, tree: SearchTree) -> Search
     Those of an early wave were scored beside the few that there were. It is the tree as it was where there is no reward
     model in use, or another process made some of the rollouts and their features with them.
     """
-    model, features = services.reward_model, state.get("features")
+    model, features = reward_model_of(services, state), state.get("features")
     told, prefixes = proposing(tree)
     kept = services.shelf.of(state.get("episode_id", ""))
     if model is None or features is None or not all(one.id in kept for one in told):

@@ -20,7 +20,7 @@ from kaelum_graph.cache import AnswerCache
 from kaelum_graph.config import Settings, with_overrides
 from kaelum_graph.documents import Documents, check_folder
 from kaelum_graph.encoder import Encoder
-from kaelum_graph.errors import ConfigError, UsageError
+from kaelum_graph.errors import ConfigError, StorageError, UsageError
 from kaelum_graph.learning.prm import RewardModel
 from kaelum_graph.learning.service import Learning, versions_of
 from kaelum_graph.measurements import Measurements
@@ -184,7 +184,7 @@ class Services:
     def learner_status(self) -> str | None:
         """See `Learner.status`; None before the first search. Loads nothing."""
         learned = self._made.get("learned")
-        return learned.learner.status if isinstance(learned, Learning) else None
+        return learned.status if isinstance(learned, Learning) else None
 
     def tell_learner(self) -> None:
         """There is something new to learn. Starts nothing: a process that only takes ratings leaves that to others."""
@@ -215,9 +215,12 @@ class Services:
     def _served_version(self) -> str:
         """The learned version in use, "" for none; where nothing is loaded yet, the one that would be."""
         if isinstance(learned := self._made.get("learned"), Learning):
-            return learned.learner.serving_version
-        versions = versions_of(self.settings.data_dir)
-        return versions.pinned() or versions.promoted() or ""
+            return learned.version
+        try:
+            versions = versions_of(self.settings.data_dir)
+            return versions.pinned() or versions.promoted() or ""
+        except StorageError:  # then nothing learned is used either
+            return ""
 
     @property
     def cache(self) -> AnswerCache:

@@ -254,7 +254,9 @@ class RouterLearner:
     def _rewards(self, episode: SeenEpisode) -> tuple[Doubles, Doubles, Array]:
         labels = rollout_labels(episode, self._noise)
         rewards, rollouts = reward_row(of_the_draw(episode, worker_rewards(episode, labels)), self.workers)
-        return rewards, rollouts, budget_gains(budget_values(episode, labels))
+        gains = budget_gains(budget_values(episode, labels))
+        # Where a search was merely not stopped, more rollouts were drawn because the first had come to little.
+        return rewards, rollouts, gains if episode.exhausted else np.full_like(gains, np.nan)
 
     def _prior(self, features: Array) -> Array:
         """`[W]` prior logits, as the router has them."""

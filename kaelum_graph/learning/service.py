@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from kaelum_graph.errors import StorageError
 from kaelum_graph.learning.deltas import RewardDeltas
 from kaelum_graph.learning.learner import STATE_FOLDER, Learner
 from kaelum_graph.learning.noise_model import NoiseModel
@@ -58,18 +59,52 @@ class Learning:
     """
 
     def __init__(self, storage: Storage, data_dir: Path, *, router: Router, learning: bool, most: int = 16) -> None:
-        """`most`: rollouts of a search's largest wave. Raises `StorageError`."""
-        self.learner = Learner(storage, versions_of(data_dir), lambda: new_state(router, most=most))
+        """`most`: rollouts of a search's largest wave.
+
+        Where the folder can't be used (a full disk), searches go on with nothing learned, and the log says so.
+        """
+        self._learner: Learner | None = None
+        self._fresh: LearnedState | None = None
         self._router = router
         self._installed: LearnedState | None = None
         self._lock = threading.Lock()
-        if learning:
-            self.learner.start()
+        try:
+            self._learner = Learner(storage, versions_of(data_dir), lambda: new_state(router, most=most))
+        except StorageError as error:
+            LOG.warning("nothing is learned, and what was learned is not used: %s", error)
+            self._fresh = new_state(router, most=most)
+        if learning and self._learner is not None:
+            self._learner.start()
+
+    @property
+    def learner(self) -> Learner:
+        """The learner. Raises `StorageError` where its folder can't be used."""
+        if self._learner is None:
+            raise StorageError("the folder of learned state can't be used; the log says why.")
+        return self._learner
+
+    @property
+    def status(self) -> str:
+        """`Learner.status`; "stopped" where there is none."""
+        return "stopped: its folder can't be used" if self._learner is None else self._learner.status
+
+    @property
+    def version(self) -> str:
+        """Names the learned version in use, "" for none."""
+        return "" if self._learner is None else self._learner.serving_version
+
+    @property
+    def state(self) -> LearnedState:
+        """What serves now. Nothing changes it: a newer one takes its place."""
+        if self._learner is not None:
+            return self._learner.serving
+        assert self._fresh is not None, "without a learner there is a fresh state"
+        return self._fresh
 
     @property
     def router(self) -> Router:
         """The router with what the serving version has learned."""
-        state = self.learner.serving
+        state = self.state
         with self._lock:
             if state is not self._installed:
                 state.component(RouterLearner).install(self._router)
@@ -79,24 +114,26 @@ class Learning:
     @property
     def reward_model(self) -> RewardModel:
         """The serving reward model; it has no weight before it has shown skill."""
-        return self.learner.serving.component(RewardModel)
+        return self.state.component(RewardModel)
 
     @property
     def stop_head(self) -> StopHead:
         """The serving stop head."""
-        return self.learner.serving.component(StopHead)
+        return self.state.component(StopHead)
 
     def deltas(self, features: Array) -> dict[WorkerName, float]:
         """What people's ratings of similar queries add to each worker's reward."""
-        return self.learner.serving.component(RewardDeltas).worker_deltas(features)
+        return self.state.component(RewardDeltas).worker_deltas(features)
 
     def notify(self) -> None:
         """Tell that there is something new to learn."""
-        self.learner.notify()
+        if self._learner is not None:
+            self._learner.notify()
 
     def close(self) -> None:
         """Keep what is learned and end the thread. Idempotent."""
-        self.learner.stop()
+        if self._learner is not None:
+            self._learner.stop()
 
 
 def versions_of(data_dir: Path) -> Versions:
