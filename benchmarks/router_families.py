@@ -1,0 +1,122 @@
+"""What the router's critic is worth on families that it has not learned from: some are left out of the stream, in turn.
+
+    python benchmarks/router_families.py --folder bench-results/bank
+
+In each of `--splits` random splits four of the sixteen streamed families are left out. The critic learns from three
+quarters of the other families' queries (the product's allocation of 8 rollouts, rewards from evidence) and then names
+the best worker for the left-out families and for the quarter held back. Reward is the evidence's over all recorded
+rollouts of the worker named; `right` is the scorer's word, for evaluation alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.replay import BankQuery, bank_queries, prior_router
+from kaelum_graph.learning.critic import Critic
+from kaelum_graph.learning.labels import rollout_labels, worker_rewards
+from kaelum_graph.learning.noise_model import NoiseModel
+from kaelum_graph.learning.router_learner import TEMPERATURE, softmax
+from kaelum_graph.router import allocate
+from kaelum_graph.types import WorkerName
+
+BUDGET, LEFT_OUT, HELD_BACK = 8, 4, 4
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Known:
+    """A query with the prior `[W]`, and each worker's reward by evidence and right answers `[W]` over all it drew."""
+
+    query: BankQuery
+    prior: Numbers
+    reward: Numbers
+    right: Numbers
+
+
+def known(query: BankQuery, workers: Sequence[WorkerName]) -> Known:
+    """What the bank knows of a query."""
+    everyone = {name: len(query.drawn[name]) for name in workers}
+    even = dict.fromkeys(workers, 1.0)
+    episode, _ = query.episode(everyone, probabilities=even, propensities=even)
+    rewards = worker_rewards(episode, rollout_labels(episode, NoiseModel()))
+    return Known(
+        query=query,
+        prior=np.asarray(softmax(prior_router().prior(query.features)), dtype=np.float64),
+        reward=np.array([rewards[name].mean for name in workers]),
+        right=np.array([np.mean([one.right for one in query.drawn[name]]) for name in workers], dtype=np.float64),
+    )
+
+
+def learned(taught: Sequence[Known], workers: Sequence[WorkerName], generator: np.random.Generator) -> Critic:
+    """A critic after these queries, each routed by what it knew when it came."""
+    critic, noise = Critic(len(workers)), NoiseModel()
+    for one in taught:
+        inputs = critic.inputs(one.query.features, one.prior.astype(np.float32))
+        policy = softmax((critic.values(inputs) / TEMPERATURE).astype(np.float32))
+        ranked: Mapping[WorkerName, float] = {workers[at]: float(policy[at]) for at in np.argsort(-policy)}
+        allocation, propensities = allocate(ranked, BUDGET, generator)
+        drawn = {name: min(count, len(one.query.drawn[name])) for name, count in allocation.items()}
+        episode, _ = one.query.episode(drawn, probabilities=ranked, propensities=propensities)
+        rewards = worker_rewards(episode, rollout_labels(episode, noise))
+        rows = [workers.index(name) for name in rewards]
+        means = np.array([reward.mean for reward in rewards.values()])
+        critic.learn(inputs, rows, means, np.array([float(reward.rollouts) for reward in rewards.values()]))
+    return critic
+
+
+def cell(pairs: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+    """Learned, untrained and their difference with its interval, queries resampled; a query may be in many splits."""
+    table = np.array([np.mean(values, axis=0) for values in pairs.values()])  # [Q, 2]
+    gains = table[:, 0] - table[:, 1]
+    chance = np.random.default_rng(0)
+    means = gains[chance.integers(0, len(gains), (2000, len(gains)))].mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return f"{table[:, 0].mean():.3f} | {table[:, 1].mean():.3f} | {gains.mean():+.3f} ({low:+.3f} to {high:+.3f})"
+
+
+def main() -> None:
+    """Split, learn, compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("bench-results/bank"))
+    parser.add_argument("--splits", type=int, default=24)
+    arguments = parser.parse_args()
+    workers = list(prior_router().workers)
+    everything = [known(query, workers) for query in bank_queries(arguments.folder) if query.sort == "stream"]
+    families = sorted({one.query.family for one in everything})
+    found: dict[tuple[str, str], dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
+    for split in range(arguments.splits):
+        generator = np.random.default_rng([13, split])
+        left_out = set(generator.permutation(families)[:LEFT_OUT].tolist())
+        inside = [one for one in everything if one.query.family not in left_out]
+        order = generator.permutation(len(inside)).tolist()
+        back = len(order) // HELD_BACK
+        critic = learned([inside[at] for at in order[back:]], workers, generator)
+        parts = {
+            "families left out": [one for one in everything if one.query.family in left_out],
+            "families learned from": [inside[at] for at in order[:back]],
+        }
+        for part, asked in parts.items():
+            for one in asked:
+                inputs = critic.inputs(one.query.features, one.prior.astype(np.float32))
+                best, before = int(np.argmax(critic.values(inputs))), int(np.argmax(one.prior))
+                found[part, "reward"][one.query.name].append((one.reward[best], one.reward[before]))
+                found[part, "right"][one.query.name].append((one.right[best], one.right[before]))
+    print(f"{len(everything)} streamed queries, {arguments.splits} splits\n")
+    print("| queries of | measure | learned | untrained | gain (95%) |\n|---|---|---|---|---|")
+    for (part, measure), pairs in found.items():
+        print(f"| {part} | {measure} | {cell(pairs)} |")
+
+
+if __name__ == "__main__":
+    main()
