@@ -23,6 +23,9 @@ from kaelum_graph.storage import Storage
 from kaelum_graph.types import Array, WorkerName
 
 LOG = logging.getLogger(__name__)
+KEPT_VERSIONS = 5
+"""Of each sort: checkpoints, serving versions, and those in which a component proved itself. One is up to 12 MB."""
+
 T = TypeVar("T")
 
 
@@ -69,7 +72,9 @@ class Learning:
         self._installed: LearnedState | None = None
         self._lock = threading.Lock()
         try:
-            self._learner = Learner(storage, versions_of(data_dir), lambda: new_state(router, most=most))
+            self._learner = Learner(
+                storage, versions_of(data_dir), lambda: new_state(router, most=most), keep=KEPT_VERSIONS
+            )
         except StorageError as error:
             LOG.warning("nothing is learned, and what was learned is not used: %s", error)
             self._fresh = new_state(router, most=most)
