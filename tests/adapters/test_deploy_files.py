@@ -183,7 +183,9 @@ async def test_the_table_of_metrics_is_the_registry(make_kaelum: MakeKaelum) -> 
     documented = {name: (kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
     assert len(documented) == len(rows)
 
-    telemetry = Telemetry(kaelum=make_kaelum(lambda request, k: "", model="tiny"))
+    kaelum = make_kaelum(lambda request, k: "\\boxed{4}", model="tiny", slots=8)
+    await kaelum.aask("What is 2 + 2?", sims=2)  # the learner and the slots are told of from the first search on
+    telemetry = Telemetry(kaelum=kaelum)
     async for _ in ObservedRunner(ScriptedRunner(whole_run()), telemetry).run(ask()):
         pass
     real: dict[str, tuple[str, tuple[str, ...]]] = {}
@@ -196,7 +198,11 @@ async def test_the_table_of_metrics_is_the_registry(make_kaelum: MakeKaelum) -> 
     counted = {name.removesuffix("_total") for name in real}
     for family in scraped:
         if family.name.startswith("kaelum:") and not family.name.endswith("_created") and family.name not in counted:
-            real[family.name] = ("gauge", tuple(family.samples[0].labels))
+            counter = family.type == "counter"
+            real[family.name + "_total" * counter] = (
+                "counter" if counter else "gauge",
+                tuple(family.samples[0].labels),
+            )
     assert documented == real
 
 
