@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from kaelum_graph.config import Effort
 from kaelum_graph.encoder import EMBEDDING_SIZE, Encoder
 from kaelum_graph.errors import StorageError, UsageError
-from kaelum_graph.seeded import same_weights
+from kaelum_graph.seeded import linear, zero_linear
 from kaelum_graph.text_features import FEATURE_NAMES
 from kaelum_graph.types import Array, WorkerName
 
@@ -83,18 +83,19 @@ class PolicyNetwork(nn.Module):
 
     def __init__(self, workers: int) -> None:
         super().__init__()
-        self.skip = _zero(nn.Linear(FEATURES, workers))
-        self.register_buffer("hidden_gain", torch.ones(()))
-        self.register_buffer("prior_gain", torch.ones(()))
-        self.register_buffer("prior_weight", torch.zeros(workers))
-        self.inlet = nn.Linear(FEATURES, HIDDEN)
-        self.residual = nn.Linear(HIDDEN, HIDDEN)
-        self.worker_head = _zero(nn.Linear(HIDDEN, workers))
-        self.budget_head = _zero(nn.Linear(HIDDEN, 1))
-        self.budget_thresholds = nn.Parameter(torch.tensor(BUDGET_THRESHOLDS))
-        self.depth_head = _zero(nn.Linear(HIDDEN, len(DEPTHS)))
+        generator = np.random.default_rng(0)
+        self.skip = zero_linear(FEATURES, workers)
+        self.register_buffer("hidden_gain", torch.ones((), dtype=torch.float32))
+        self.register_buffer("prior_gain", torch.ones((), dtype=torch.float32))
+        self.register_buffer("prior_weight", torch.zeros(workers, dtype=torch.float32))
+        self.inlet = linear(FEATURES, HIDDEN, generator)
+        self.residual = linear(HIDDEN, HIDDEN, generator)
+        self.worker_head = zero_linear(HIDDEN, workers)
+        self.budget_head = zero_linear(HIDDEN, 1)
+        self.budget_thresholds = nn.Parameter(torch.tensor(BUDGET_THRESHOLDS, dtype=torch.float32))
+        self.depth_head = zero_linear(HIDDEN, len(DEPTHS))
         with torch.no_grad():
-            self.depth_head.bias.copy_(torch.tensor([0.0, 1.0, 0.0]))
+            self.depth_head.bias.copy_(torch.tensor([0.0, 1.0, 0.0], dtype=torch.float32))
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`[..., 398]` to worker logits `[..., W]`, budget probabilities `[..., 4]`, depth logits `[..., 3]`."""
@@ -134,8 +135,7 @@ class Router:
             name: encoder.encode([texts] if isinstance(texts, str) else list(texts)).mean(axis=0)
             for name, texts in workers.items()
         }
-        with same_weights():
-            self.network = PolicyNetwork(len(self.workers)).eval()
+        self.network = PolicyNetwork(len(self.workers)).eval()
 
     @property
     def prototypes(self) -> Array:
@@ -161,7 +161,8 @@ class Router:
         with torch.inference_mode():
             logits, budgets, depths = network(torch.from_numpy(features.copy()))
             prior = network.prior_logits(torch.from_numpy(self.prior(features)))
-            added = DELTA_SCALE * torch.tensor([(deltas or {}).get(name, 0.0) for name in self.workers])
+            moved = [(deltas or {}).get(name, 0.0) for name in self.workers]
+            added = DELTA_SCALE * torch.tensor(moved, dtype=torch.float32)
             values: list[float] = torch.softmax(logits + prior + added, dim=-1).tolist()
         found = dict(zip(self.workers, values, strict=True))
         ranked = {name: found[name] for name in sorted(found, key=lambda name: -found[name])}
@@ -282,9 +283,3 @@ def share_out(rollouts: int, weights: Mapping[WorkerName, float]) -> dict[Worker
     for name in sorted(exact, key=lambda name: int(exact[name]) - exact[name])[: rollouts - sum(shares.values())]:
         shares[name] += 1
     return {name: share for name, share in shares.items() if share}
-
-
-def _zero(linear: nn.Linear) -> nn.Linear:
-    nn.init.zeros_(linear.weight)
-    nn.init.zeros_(linear.bias)
-    return linear

@@ -1,22 +1,33 @@
-"""Building torch modules whose first weights are the same every time."""
+"""Layers whose first weights are the same every time, whatever other threads do to torch meanwhile."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Generator
-from contextlib import contextmanager
+import math
 
+import numpy as np
 import torch
+from torch import nn
+from torch.nn.utils import skip_init
 
-_LOCK = threading.Lock()
 
+def linear(inputs: int, outputs: int, generator: np.random.Generator) -> nn.Linear:
+    """A float32 layer with torch's usual first weights, uniform within 1 / √inputs, drawn by `generator`.
 
-@contextmanager
-def same_weights() -> Generator[None]:
-    """Modules made within begin with the same weights every time, and nobody else's random numbers move.
-
-    Modules draw from torch's one global generator, so one thread at a time: the learner and the queries both build.
+    Neither torch's global generator nor its default type has a part in it: a thread that loads a model sets both, and
+    the learner builds its networks beside it.
     """
-    with _LOCK, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
+    layer = skip_init(nn.Linear, inputs, outputs, dtype=torch.float32)
+    bound = 1 / math.sqrt(inputs)
+    with torch.no_grad():
+        for parameter in (layer.weight, layer.bias):
+            drawn = generator.uniform(-bound, bound, tuple(parameter.shape)).astype(np.float32)
+            parameter.copy_(torch.from_numpy(drawn))
+    return layer
+
+
+def zero_linear(inputs: int, outputs: int) -> nn.Linear:
+    """A float32 layer of zeros."""
+    layer = skip_init(nn.Linear, inputs, outputs, dtype=torch.float32)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer

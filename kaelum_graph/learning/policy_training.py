@@ -84,7 +84,7 @@ class PolicyTrainer:
         """
         known = ~torch.isnan(gains)
         worth = torch.nan_to_num(gains)
-        usual = torch.sigmoid(-torch.tensor(BUDGET_THRESHOLDS)).expand_as(gains)
+        usual = torch.sigmoid(-torch.tensor(BUDGET_THRESHOLDS, dtype=torch.float32)).expand_as(gains)
         score = self.network.budget_scores(hidden)
         target = torch.where(known, (worth > 0).float(), usual)
         weight = torch.where(known, worth.abs(), torch.full_like(worth, UNSEEN_BUDGET))

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from kaelum_graph.encoder import EMBEDDING_SIZE
 from kaelum_graph.learning.prm_features import Doubles
-from kaelum_graph.seeded import same_weights
+from kaelum_graph.seeded import linear, zero_linear
 
 PRIOR_VARIANCE = 0.05
 """Of every weight before anything is known of its group: with eighty columns the logit then varies by about two."""
@@ -125,11 +125,10 @@ class ResidualNetwork(nn.Module):
 
     def __init__(self, workers: int) -> None:
         super().__init__()
-        self.inlet = nn.Linear(INLET + workers, HIDDEN)
-        self.middle = nn.Linear(HIDDEN, NARROW)
-        self.outlet = nn.Linear(NARROW, 1)
-        nn.init.zeros_(self.outlet.weight)
-        nn.init.zeros_(self.outlet.bias)
+        generator = np.random.default_rng(0)
+        self.inlet = linear(INLET + workers, HIDDEN, generator)
+        self.middle = linear(HIDDEN, NARROW, generator)
+        self.outlet = zero_linear(NARROW, 1)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """`[N, 1152 + workers]` to `[N]` logits."""
@@ -140,8 +139,7 @@ class Residual:
     """The network and its optimiser (AdamW), trained with binary cross-entropy and a ranking loss within queries."""
 
     def __init__(self, workers: int) -> None:
-        with same_weights():
-            self.network = ResidualNetwork(workers)
+        self.network = ResidualNetwork(workers)
         self._parameters = list(self.network.parameters())
         self._optimiser = torch.optim.AdamW(
             self._parameters, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, foreach=False, fused=False
@@ -157,7 +155,9 @@ class Residual:
         losses: list[Tensor] = []
         for query in batch:
             made = self.network(torch.from_numpy(query.inputs))
-            totals = torch.zeros(len(query.offsets)).index_add(0, torch.from_numpy(query.rollouts), made)
+            totals = torch.zeros(len(query.offsets), dtype=torch.float32).index_add(
+                0, torch.from_numpy(query.rollouts), made
+            )
             logits = torch.from_numpy(query.offsets) + totals / torch.from_numpy(query.steps)
             weights = torch.from_numpy(query.weights)
             pointwise = functional.binary_cross_entropy_with_logits(
@@ -193,7 +193,7 @@ class Residual:
         for index, parameter in enumerate(self._parameters):
             if f"moment.{index}.step" in tensors:
                 self._optimiser.state[parameter] = {
-                    "step": torch.tensor(float(tensors[f"moment.{index}.step"].reshape(-1)[0])),
+                    "step": torch.tensor(float(tensors[f"moment.{index}.step"].reshape(-1)[0]), dtype=torch.float32),
                     "exp_avg": torch.from_numpy(tensors[f"moment.{index}.exp_avg"].copy()),
                     "exp_avg_sq": torch.from_numpy(tensors[f"moment.{index}.exp_avg_sq"].copy()),
                 }

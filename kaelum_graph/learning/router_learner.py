@@ -46,7 +46,6 @@ from kaelum_graph.learning.labels import Reward, rollout_labels, worker_rewards
 from kaelum_graph.learning.noise_model import NoiseModel
 from kaelum_graph.learning.policy_training import Batch, PolicyTrainer, by_worker
 from kaelum_graph.router import PRIOR_SCALE, PolicyNetwork, Router
-from kaelum_graph.seeded import same_weights
 from kaelum_graph.types import Array, Json, WorkerName
 
 TEMPERATURE = 0.15
@@ -349,8 +348,7 @@ def under(tensors: Tensors, name: str) -> Tensors:
 
 def new_network(workers: int) -> PolicyNetwork:
     """An untrained network, the same every time."""
-    with same_weights():
-        return PolicyNetwork(workers).eval()
+    return PolicyNetwork(workers).eval()
 
 
 def network_of(saved: Mapping[str, Tensor], rows: Sequence[int | None]) -> PolicyNetwork:
