@@ -7,7 +7,6 @@ import math
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.utils import skip_init
 
 
 def linear(inputs: int, outputs: int, generator: np.random.Generator) -> nn.Linear:
@@ -16,7 +15,7 @@ def linear(inputs: int, outputs: int, generator: np.random.Generator) -> nn.Line
     Neither torch's global generator nor its default type has a part in it: a thread that loads a model sets both, and
     the learner builds its networks beside it.
     """
-    layer = skip_init(nn.Linear, inputs, outputs, dtype=torch.float32)
+    layer = _blank(inputs, outputs)
     bound = 1 / math.sqrt(inputs)
     with torch.no_grad():
         for parameter in (layer.weight, layer.bias):
@@ -27,7 +26,12 @@ def linear(inputs: int, outputs: int, generator: np.random.Generator) -> nn.Line
 
 def zero_linear(inputs: int, outputs: int) -> nn.Linear:
     """A float32 layer of zeros."""
-    layer = skip_init(nn.Linear, inputs, outputs, dtype=torch.float32)
+    layer = _blank(inputs, outputs)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def _blank(inputs: int, outputs: int) -> nn.Linear:
+    """A layer whose weights nobody has drawn yet."""
+    return nn.Linear(inputs, outputs, device="meta", dtype=torch.float32).to_empty(device="cpu")

@@ -100,6 +100,7 @@ class RouterLearner:
         self._trainer = PolicyTrainer(
             new_network(len(self.workers)), entropy=self.recipe.entropy, optimiser=self.recipe.optimiser
         )
+        self._refresh()
 
     @classmethod
     def of(cls, router: Router, noise: NoiseModel, *, recipe: Recipe | None = None) -> RouterLearner:

@@ -59,7 +59,8 @@ def test_what_learns_can_be_kept_and_taken_over(while_a_model_loads: None) -> No
     twin.load(model.tensors(), model.meta())
     for one, same in ((router, other), (model, twin)):
         kept = one.tensors()
-        assert all(np.array_equal(array, same.tensors()[name]) for name, array in kept.items())
+        for name, array in kept.items():
+            np.testing.assert_array_equal(array, same.tensors()[name], err_msg=name)
 
 
 def test_nobody_elses_random_numbers_move() -> None:
