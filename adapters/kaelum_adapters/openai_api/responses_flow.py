@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -10,8 +9,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from kaelum_adapters.openai_api.errors import ApiError
 from kaelum_adapters.openai_api.exchange import RunEvent
+from kaelum_adapters.openai_api.pacing import with_silences
 from kaelum_graph.types import Json
 
 QUIET_SECONDS = 10.0
@@ -21,46 +20,9 @@ AHEAD = 256
 QUIET_LINE = b": still at work\n\n"
 
 
-async def paced(events: AsyncIterator[RunEvent]) -> AsyncGenerator[RunEvent | None]:
-    """The events of a run, and None after each `QUIET_SECONDS` without one.
-
-    The run lives in one task of its own, so that what it keeps between its steps is where it left it. Closing this
-    cancels that task and closes the run before it returns.
-    """
-    queue: asyncio.Queue[RunEvent | BaseException | None] = asyncio.Queue(AHEAD)
-
-    async def pump() -> None:
-        end: BaseException | None = None
-        try:
-            async for event in events:
-                await queue.put(event)
-        except Exception as error:
-            end = error
-        finally:
-            if isinstance(events, AsyncGenerator):
-                await events.aclose()
-        await queue.put(end)
-
-    task = asyncio.create_task(pump())
-    try:
-        while True:
-            try:
-                async with asyncio.timeout(QUIET_SECONDS):
-                    event = await queue.get()
-            except TimeoutError:
-                if task.done() and queue.empty():  # the run was cancelled from within
-                    raise ApiError(500, "The run ended without an answer.", code="internal_error") from None
-                yield None
-                continue
-            if event is None:
-                return
-            if isinstance(event, BaseException):
-                raise event
-            yield event
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+def paced(events: AsyncIterator[RunEvent]) -> AsyncGenerator[RunEvent | None]:
+    """The events of a run, and None after each `QUIET_SECONDS` without one; closing this closes the run."""
+    return with_silences(events, seconds=QUIET_SECONDS, what="run", ahead=AHEAD)
 
 
 def event_bytes(event: Json) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
 from kaelum_adapters.openai_api.drain import Drain
@@ -23,9 +23,10 @@ from kaelum_adapters.openai_api.exchange import (
     Usage,
 )
 from kaelum_adapters.openai_api.model_names import worker_of
+from kaelum_adapters.openai_api.pacing import with_silences
 from kaelum_adapters.openai_api.search_thoughts import Thinking
 from kaelum_flow.facade import Kaelum
-from kaelum_graph.answer import Answer, Event, Progress, TextDelta
+from kaelum_graph.answer import Answer, Progress, TextDelta
 from kaelum_graph.errors import ContextOverflow
 from kaelum_graph.models.base import CancelToken, PolicyModel
 from kaelum_graph.types import Json, Message
@@ -72,7 +73,9 @@ class SearchRunner:
         before: list[Thought] = []
         async with contextlib.AsyncExitStack() as held:
             held.enter_context(hurry)
-            steps = await held.enter_async_context(contextlib.aclosing(paced(events)))
+            steps = await held.enter_async_context(
+                contextlib.aclosing(with_silences(events, seconds=QUIET_SECONDS, what="search"))
+            )
             async for event in steps:
                 if isinstance(event, Progress) and started is None and "id" in event.data:
                     started = Started(
@@ -170,44 +173,6 @@ def refuse_sampling(ask: Ask) -> None:
         if given:
             message = f"{param}: {ask.model} draws many samples and shows the best; kaelum-direct takes this."
             raise ApiError(400, message, param=param, code="unsupported_parameter")
-
-
-async def paced(events: AsyncIterator[Event]) -> AsyncGenerator[Event | None]:
-    """The events, and None after each `QUIET_SECONDS` without one. Closing this closes them, and so the search."""
-    queue: asyncio.Queue[Event | BaseException | None] = asyncio.Queue()
-
-    async def pump() -> None:
-        end: BaseException | None = None
-        try:
-            async for event in events:
-                queue.put_nowait(event)
-        except Exception as error:
-            end = error
-        finally:
-            if isinstance(events, AsyncGenerator):
-                await events.aclose()
-        queue.put_nowait(end)
-
-    task = asyncio.create_task(pump())
-    try:
-        while True:
-            try:
-                async with asyncio.timeout(QUIET_SECONDS):
-                    event = await queue.get()
-            except TimeoutError:
-                if task.done() and queue.empty():  # the search was cancelled from within
-                    raise ApiError(500, "The search ended without an answer.", code="internal_error") from None
-                yield None
-                continue
-            if event is None:
-                return
-            if isinstance(event, BaseException):
-                raise event
-            yield event
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 @dataclass(frozen=True, slots=True)
