@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from kaelum_graph.cli.parser import add_settings_flags, settings_of
+from kaelum_graph.cli.parser import add_action, add_settings_flags, settings_of
 
 if TYPE_CHECKING:
     from kaelum_graph.config import Settings
@@ -77,15 +78,7 @@ def run_remove(arguments: argparse.Namespace) -> int:
 def _action(
     actions: Subparsers, name: str, run: Run, summary: str, *, only: Collection[str] = ("cache_dir",)
 ) -> argparse.ArgumentParser:
-    parser = actions.add_parser(
-        name,
-        help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}.",
-        argument_default=argparse.SUPPRESS,  # what was said before the action's name stays as it was said
-    )
-    _add_options(parser, only=only)
-    parser.set_defaults(run=run)
-    return parser
+    return add_action(actions, name, run, summary, options=partial(_add_options, only=only))
 
 
 def _add_options(parser: argparse.ArgumentParser, *, only: Collection[str]) -> None:

@@ -6,7 +6,7 @@ import argparse
 import difflib
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_origin
@@ -116,6 +116,26 @@ def add_settings_flags(parser: argparse.ArgumentParser, *, only: Collection[str]
                 metavar=_metavar(key, field.annotation),
             )
     search.add_argument("--config", type=Path, metavar="FILE", help="settings file to read instead of the usual ones")
+
+
+def add_action(
+    actions: argparse._SubParsersAction[Any],
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    summary: str,
+    *,
+    options: Callable[[argparse.ArgumentParser], None],
+) -> argparse.ArgumentParser:
+    """Add an action of a command: `kaelum COMMAND NAME`. `options` adds those that may stand before its name too."""
+    parser = actions.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        argument_default=argparse.SUPPRESS,  # what was said before the action's name stays as it was said
+    )
+    options(parser)
+    parser.set_defaults(run=run)
+    return parser
 
 
 def settings_of(arguments: argparse.Namespace) -> Loaded:

@@ -15,9 +15,10 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from kaelum_graph.cli.parser import add_settings_flags, settings_of
+from kaelum_graph.cli.parser import add_action, add_settings_flags, settings_of
 from kaelum_graph.errors import KaelumError, StorageError, UsageError
 
 if TYPE_CHECKING:
@@ -214,15 +215,7 @@ def run_forget(arguments: argparse.Namespace) -> int:
 def _action(
     actions: Subparsers, name: str, run: Run, summary: str, *, only: tuple[str, ...] = _LIGHT
 ) -> argparse.ArgumentParser:
-    parser = actions.add_parser(
-        name,
-        help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}.",
-        argument_default=argparse.SUPPRESS,  # what was said before the action's name stays as it was said
-    )
-    _add_options(parser, only=only)
-    parser.set_defaults(run=run)
-    return parser
+    return add_action(actions, name, run, summary, options=partial(_add_options, only=only))
 
 
 def _add_options(parser: argparse.ArgumentParser, *, only: tuple[str, ...] = _LIGHT) -> None:

@@ -8,7 +8,7 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from kaelum_graph.cli.parser import add_settings_flags, settings_of
+from kaelum_graph.cli.parser import add_action, add_settings_flags, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,15 +81,7 @@ def run_revoke(arguments: argparse.Namespace) -> int:
 def _action(
     actions: Subparsers, name: str, run: Callable[[argparse.Namespace], int], summary: str
 ) -> argparse.ArgumentParser:
-    parser = actions.add_parser(
-        name,
-        help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}.",
-        argument_default=argparse.SUPPRESS,  # what was said before the action's name stays as it was said
-    )
-    _add_options(parser)
-    parser.set_defaults(run=run)
-    return parser
+    return add_action(actions, name, run, summary, options=_add_options)
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
