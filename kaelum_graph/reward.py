@@ -14,30 +14,39 @@ from kaelum_graph.evidence import ModelScore
 SOURCE = "likelihood"
 
 
+def tokens_by_step(steps: Sequence[str], token_texts: Sequence[str]) -> list[list[int]]:
+    """The tokens of each step. `steps` join to the whole assistant turn and the tokens to its end: whatever stands
+    before the first token was given, not generated. A token belongs to the step in which it begins.
+    """
+    position = sum(len(step) for step in steps) - sum(len(text) for text in token_texts)
+    found: list[list[int]] = [[] for _ in steps]
+    index, end = 0, len(steps[0]) if steps else 0
+    for token, text in enumerate(token_texts):
+        while index + 1 < len(steps) and position >= end:
+            index += 1
+            end += len(steps[index])
+        if steps:
+            found[index].append(token)
+        position += len(text)
+    return found
+
+
 def step_scores(
     steps: Sequence[str], token_texts: Sequence[str] | None, token_logprobs: Sequence[float | None] | None
 ) -> list[float | None]:
     """A score in [0, 1] for each step, None for a step that holds no generated token (a given prefix).
 
-    `steps` join to the whole assistant turn and the tokens to its end: whatever stands before the first token was
-    given, not generated; and so was a token without a log-probability (an observation). A token belongs to the step in
-    which it begins.
+    Steps and tokens are as for `tokens_by_step`. A token without a log-probability was given too (an observation).
     """
     if token_texts is None or token_logprobs is None:
         return [None] * len(steps)
-    position = sum(len(step) for step in steps) - sum(len(text) for text in token_texts)
-    sums = [0.0] * len(steps)
-    counts = [0] * len(steps)
-    index, end = 0, len(steps[0]) if steps else 0
-    for text, logprob in zip(token_texts, token_logprobs, strict=True):
-        while index + 1 < len(steps) and position >= end:
-            index += 1
-            end += len(steps[index])
-        if steps and logprob is not None:
-            sums[index] += logprob
-            counts[index] += 1
-        position += len(text)
-    return [math.exp(total / count) if count else None for total, count in zip(sums, counts, strict=True)]
+    if len(token_texts) != len(token_logprobs):
+        raise ValueError(f"{len(token_texts)} tokens have {len(token_logprobs)} log-probabilities")
+    scores: list[float | None] = []
+    for tokens in tokens_by_step(steps, token_texts):
+        known = [logprob for token in tokens if (logprob := token_logprobs[token]) is not None]
+        scores.append(math.exp(sum(known) / len(known)) if known else None)
+    return scores
 
 
 def path_score(scores: Sequence[float | None], *, source: str = SOURCE) -> ModelScore | None:

@@ -10,25 +10,11 @@ import numpy as np
 from kaelum_graph.learning.episode import STATE_SIZE, STEP_SCALARS
 from kaelum_graph.models.base import HiddenState
 from kaelum_graph.observations import OUTPUT_FENCE
+from kaelum_graph.reward import tokens_by_step
 from kaelum_graph.types import Array
 
 TAIL, GROUP = 5, 8
 NAN = math.nan
-
-
-def tokens_by_step(steps: Sequence[str], token_texts: Sequence[str]) -> list[list[int]]:
-    """The tokens that begin in each step. `steps` join to the whole turn, the tokens to its end."""
-    position = sum(len(step) for step in steps) - sum(len(text) for text in token_texts)
-    found: list[list[int]] = [[] for _ in steps]
-    index, end = 0, len(steps[0]) if steps else 0
-    for token, text in enumerate(token_texts):
-        while index + 1 < len(steps) and position >= end:
-            index += 1
-            end += len(steps[index])
-        if steps:
-            found[index].append(token)
-        position += len(text)
-    return found
 
 
 def step_scalars(

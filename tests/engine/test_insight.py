@@ -10,10 +10,11 @@ import torch
 
 from kaelum_graph.learning.episode import STATE_SIZE, STEP_SCALARS
 from kaelum_graph.learning.projection import projected, smaller
-from kaelum_graph.learning.step_features import step_scalars, step_states, tokens_by_step
+from kaelum_graph.learning.step_features import step_scalars, step_states
 from kaelum_graph.models.base import GenerationRequest, HiddenState, Sample, Sampling
 from kaelum_graph.models.local import LocalPolicyModel
 from kaelum_graph.models.state_tap import StateTap
+from kaelum_graph.reward import tokens_by_step
 from kaelum_graph.types import Message
 from tests.engine.tiny_models import byte_tokenizer, random_qwen2
 
