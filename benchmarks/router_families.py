@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.learning_system import interval
 from benchmarks.replay import BankQuery, bank_queries, prior_router
 from kaelum_graph.learning.critic import Critic
 from kaelum_graph.learning.labels import rollout_labels, worker_rewards
@@ -79,9 +80,7 @@ def cell(pairs: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     """Learned, untrained and their difference with its interval, queries resampled; a query may be in many splits."""
     table = np.array([np.mean(values, axis=0) for values in pairs.values()])  # [Q, 2]
     gains = table[:, 0] - table[:, 1]
-    chance = np.random.default_rng(0)
-    means = gains[chance.integers(0, len(gains), (2000, len(gains)))].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
+    low, high = interval(gains)
     return f"{table[:, 0].mean():.3f} | {table[:, 1].mean():.3f} | {gains.mean():+.3f} ({low:+.3f} to {high:+.3f})"
 
 
