@@ -9,18 +9,18 @@ FROM python:${PYTHON}-slim-bookworm AS build
 # Without one the package index's own build is taken, which brings several gigabytes of CUDA packages.
 ARG TORCH_INDEX=
 ARG EXTRAS=otel
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CACHE_DIR=/var/cache/pip
 RUN python -m venv /opt/kaelum
 WORKDIR /source
 COPY constraints.txt ./
 # On its own, so that a change of the code leaves this layer, the largest, alone.
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/var/cache/pip \
     /opt/kaelum/bin/pip install --constraint constraints.txt ${TORCH_INDEX:+--extra-index-url "${TORCH_INDEX}"} torch
 COPY pyproject.toml README.md ./
 COPY kaelum_graph kaelum_graph
 COPY graphs graphs
 COPY adapters adapters
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/var/cache/pip \
     /opt/kaelum/bin/pip install --constraint constraints.txt ${TORCH_INDEX:+--extra-index-url "${TORCH_INDEX}"} ".[${EXTRAS}]"
 
 FROM python:${PYTHON}-slim-bookworm
