@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from langchain_core.messages import AIMessage, AnyMessage
 from langchain_core.runnables import Runnable, RunnableLambda
 from langgraph.config import get_stream_writer
 
 from kaelum_flow.facade import Kaelum
-from kaelum_flow.nodes import message_call
-from kaelum_flow.state import read_message, read_request
+from kaelum_flow.messages import answer_message, asked
 from kaelum_graph.answer import Answer, Event, Progress
 from kaelum_graph.types import Json
 
@@ -30,20 +28,14 @@ def kaelum_node(kaelum: Kaelum | None = None, **options: Any) -> Runnable[Mappin
     served = kaelum or Kaelum()
 
     def answer(state: Mapping[str, Any]) -> Json:
-        text, turns = conversation(state["messages"])
+        text, turns = asked(state["messages"])
         return reply([forward(event) for event in served.stream(text, **turns, **options)])
 
     async def aanswer(state: Mapping[str, Any]) -> Json:
-        text, turns = conversation(state["messages"])
+        text, turns = asked(state["messages"])
         return reply([forward(event) async for event in served.astream(text, **turns, **options)])
 
     return RunnableLambda(answer, aanswer, name="kaelum")
-
-
-def conversation(messages: list[AnyMessage]) -> tuple[str, dict[str, Any]]:
-    """The last user turn, and the turns before and after it by name. Raises `UsageError` when there is no user turn."""
-    request = read_request({"messages": messages})
-    return request["text"], {key: tuple(map(read_message, request[key])) for key in ("history", "since")}
 
 
 def forward(event: Event) -> Event:
@@ -57,11 +49,4 @@ def forward(event: Event) -> Event:
 def reply(events: list[Event]) -> Json:
     """The state update that ends a run."""
     answer = next(event for event in reversed(events) if isinstance(event, Answer))
-    about = {"id": answer.id, "status": answer.status, "confidence": answer.confidence, "answer": answer.answer}
-    message = AIMessage(
-        content=answer.text,
-        id=answer.id,
-        tool_calls=[message_call(call) for call in answer.calls],
-        response_metadata={"kaelum": about},
-    )
-    return {"messages": [message]}
+    return {"messages": [answer_message(answer)]}

@@ -8,15 +8,14 @@ import json
 import time
 import uuid
 from collections.abc import Sequence
-from typing import Any
 
-from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import StreamWriter
 
 from kaelum_flow.call_search import call_candidates, call_trace, called
 from kaelum_flow.episodes import further_route, per_query, read_earlier
 from kaelum_flow.lats import cancel_token
+from kaelum_flow.messages import answer_message
 from kaelum_flow.plans import learn_structures
 from kaelum_flow.scoring import BLIND_SHARE, PRM, prm_weight, rescored
 from kaelum_flow.seen import seen_bytes
@@ -40,9 +39,8 @@ from kaelum_graph.config import Settings
 from kaelum_graph.errors import StorageError
 from kaelum_graph.learning.service import harmless
 from kaelum_graph.reward import SOURCE
-from kaelum_graph.shapes_schema import read_json
 from kaelum_graph.storage import CacheEntry
-from kaelum_graph.types import EpisodeId, Json, Message, Query, Shape, ToolCall, WorkerName
+from kaelum_graph.types import EpisodeId, Json, Message, Query, Shape, WorkerName
 from kaelum_graph.verdict import Verdict, decide
 
 CACHED_CONFIDENCE = 0.75
@@ -303,14 +301,7 @@ class ForwardNodes:
             writer({"stage": "text", "text": line})
         return {
             "answer": answer.to_json(),
-            "messages": [
-                AIMessage(
-                    content=answer.text,
-                    id=answer.id,
-                    tool_calls=[message_call(call) for call in answer.calls],
-                    response_metadata={"kaelum_id": answer.id},
-                )
-            ],
+            "messages": [answer_message(answer)],
         }
 
     def _settings(self, state: KaelumState) -> Settings:
@@ -371,11 +362,6 @@ class ForwardNodes:
 def route_event(route: Json) -> Json:
     """The progress event of a route."""
     return {"stage": "route", **{key: route[key] for key in ("worker", "probabilities", "rollouts", "depth")}}
-
-
-def message_call(call: ToolCall) -> Any:
-    """A call as LangChain's messages have it."""
-    return {"name": call.name, "args": read_json(call.arguments), "id": call.id, "type": "tool_call"}
 
 
 def conversation_key(turns: Sequence[Message]) -> list[object]:

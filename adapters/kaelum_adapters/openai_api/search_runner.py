@@ -24,7 +24,7 @@ from kaelum_adapters.openai_api.exchange import (
 )
 from kaelum_adapters.openai_api.model_names import worker_of
 from kaelum_adapters.openai_api.pacing import with_silences
-from kaelum_adapters.openai_api.search_thoughts import Thinking
+from kaelum_adapters.thinking import Thinking
 from kaelum_flow.facade import Kaelum
 from kaelum_graph.answer import Answer, Progress, TextDelta
 from kaelum_graph.errors import ContextOverflow

@@ -1,4 +1,4 @@
-"""What a search is doing, in words for whoever waits: `reasoning_content` on the wire."""
+"""What a search is doing, in words for whoever waits: reasoning of a chat model, `reasoning_content` on the wire."""
 
 from __future__ import annotations
 
