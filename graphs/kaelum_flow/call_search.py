@@ -15,6 +15,9 @@ from kaelum_flow.state import (
     KaelumState,
     current_options,
     current_query,
+    current_request,
+    packed,
+    read_called,
     requested_choice,
     requested_tools,
     seconds_left,
@@ -61,7 +64,7 @@ class CallNode:
         nothing is left to search with: both leave a `verdict`. A vote for words leaves none. Without tools nothing is
         done. Raises the model's error where it gives nothing at all.
         """
-        request = state.get("request") or {}
+        request = current_request(state)
         tools, choice = requested_tools(request), requested_choice(request)
         if not may_call(tools, choice) or state.get("earlier"):
             return {"called": None}
@@ -70,11 +73,13 @@ class CallNode:
         search.run()
         result = search.standing()
         update: Json = {
-            "called": {
-                "candidates": CANDIDATES.dump_python(search.candidates, mode="json"),
-                "waves": search.waves,
-                "calls": calls_json(result.groups[0][0].calls) if result.winner == "call" else [],
-            },
+            "called": packed(
+                {
+                    "candidates": CANDIDATES.dump_python(search.candidates, mode="json"),
+                    "waves": search.waves,
+                    "calls": calls_json(result.groups[0][0].calls) if result.winner == "call" else [],
+                }
+            ),
             "prompt_tokens": state.get("prompt_tokens", 0) + search.prompt_tokens,
             "completion_tokens": state.get("completion_tokens", 0) + search.completion_tokens,
         }
@@ -93,7 +98,7 @@ class CallNode:
         """Where to go: "cache" to answer in words, "shape" for words that must have a form, "feedback" for calls."""
         if not state.get("called") or not state.get("verdict"):
             return "cache"
-        shaped = (state.get("request") or {}).get("shape") and not called(state)
+        shaped = current_request(state).get("shape") and not called(state)
         return "shape" if shaped else "feedback"
 
 
@@ -110,7 +115,7 @@ class _CallSearch:
         cancel: CancelToken | None,
         writer: StreamWriter,
     ) -> None:
-        request = state.get("request") or {}
+        request = current_request(state)
         self._services, self._state, self._settings = services, state, settings
         self._tools, self._choice = requested_tools(request), requested_choice(request)
         self._messages = plain_conversation(query)
@@ -231,12 +236,12 @@ class _CallSearch:
 
 def called(state: KaelumState) -> tuple[ToolCall, ...]:
     """The calls that the vote came to; none where it came to words, or there was no vote."""
-    return tuple(ToolCall(**call) for call in (state.get("called") or {}).get("calls") or ())
+    return tuple(ToolCall(**call) for call in read_called(state).get("calls") or ())
 
 
 def call_candidates(state: KaelumState) -> Sequence[CallCandidate]:
     """The turns that were sampled with the tools."""
-    return CANDIDATES.validate_python((state.get("called") or {}).get("candidates") or [])
+    return CANDIDATES.validate_python(read_called(state).get("candidates") or [])
 
 
 def call_trace(state: KaelumState) -> list[Json]:

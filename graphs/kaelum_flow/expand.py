@@ -9,9 +9,18 @@ from typing import cast
 
 from langgraph.types import StreamWriter
 
-from kaelum_flow.rollouts import request_for, sample_json, simulation_json
+from kaelum_flow.rollouts import measures_json, request_for, sample_json, simulation_json
 from kaelum_flow.services import Services
-from kaelum_flow.state import KaelumState, current_options, current_query, current_route, read_tree, seconds_left
+from kaelum_flow.state import (
+    KaelumState,
+    current_options,
+    current_query,
+    current_route,
+    packed,
+    read_tree,
+    read_wave,
+    seconds_left,
+)
 from kaelum_flow.wave_slots import cut_to, releasing, slots_for
 from kaelum_graph.acting import Acted, act
 from kaelum_graph.models.base import CancelToken, Delta, OnDelta
@@ -41,7 +50,7 @@ def generate_wave(
 ) -> Json:
     """What `expand_wave` gives, for a wave that has its places; each is given back when its rollout ends."""
     settings, tree = services.settings_for(current_options(state)), read_tree(state)
-    plans = list(Counter(Simulation(**item["simulation"]) for item in state.get("wave") or []).items())
+    plans = list(Counter(Simulation(**item["simulation"]) for item in read_wave(state)).items())
     if not plans:
         return {}
     left = seconds_left(state, settings.deadline)
@@ -59,14 +68,17 @@ def generate_wave(
     )
     raise_if_all_failed(acted, earlier=len(tree.rollouts) > (state.get("earlier") or {}).get("rollouts", 0))
     wave: list[Json] = []
+    measured: list[Json] = []
     for (simulation, count), outcome in zip(plans, acted, strict=True):
         start = {"simulation": simulation_json(simulation)}
         failure = str(outcome.error) if outcome.error else "the model gave fewer samples than asked for"
-        wave += [{**start, **sample_json(turn)} for turn in outcome.turns]
-        wave += [{**start, "failure": failure}] * (count - len(outcome.turns))
+        missing = count - len(outcome.turns)
+        wave += [{**start, **sample_json(turn)} for turn in outcome.turns] + [{**start, "failure": failure}] * missing
+        measured += [measures_json(turn) for turn in outcome.turns] + [{}] * missing
     used = sum(turn.completion_tokens for outcome in acted for turn in outcome.turns)
     return {
-        "wave": wave,
+        "wave": packed(wave),
+        "measured": measured,
         "prompt_tokens": state.get("prompt_tokens", 0) + sum(outcome.prompt_tokens for outcome in acted),
         "completion_tokens": state.get("completion_tokens", 0) + used,
     }

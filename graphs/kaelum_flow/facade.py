@@ -17,6 +17,7 @@ from kaelum_flow.ratings import Ratings
 from kaelum_flow.retriever import AnyRetriever
 from kaelum_flow.services import Services
 from kaelum_flow.state import KaelumState, checked_tenant, read_request, turn_fields
+from kaelum_flow.trace import trace_of
 from kaelum_graph.answer import Answer, Event, Progress, TextDelta
 from kaelum_graph.config import Settings, load_settings, with_overrides
 from kaelum_graph.encoder import Encoder
@@ -349,7 +350,7 @@ def event_of(mode: str, data: Any) -> Event | None:
         rest = {key: value for key, value in data.items() if key != "stage"}
         return TextDelta(text=rest["text"]) if data["stage"] == "text" else Progress(stage=data["stage"], data=rest)
     if mode == "values" and data.get("answer"):
-        return Answer.from_json(data["answer"])
+        return dataclasses.replace(Answer.from_json(data["answer"]), trace=trace_of(data))
     return None
 
 

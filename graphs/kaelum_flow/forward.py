@@ -3,6 +3,7 @@ respond."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from langgraph.graph import END, START, StateGraph
@@ -10,6 +11,7 @@ from langgraph.graph import END, START, StateGraph
 from kaelum_flow.call_search import CallNode
 from kaelum_flow.lats import build_lats
 from kaelum_flow.nodes import ForwardNodes
+from kaelum_flow.review import ReviewNode
 from kaelum_flow.services import Services
 from kaelum_flow.shaping import ShapeNode
 from kaelum_flow.sources import SourceNode
@@ -17,9 +19,15 @@ from kaelum_flow.state import KaelumState
 from kaelum_graph.config import Settings
 
 
-def build_forward(services: Services) -> StateGraph[Any, Any, Any, Any]:
-    """The forward pass, uncompiled: the caller chooses the checkpointer and the store."""
-    nodes, calls = ForwardNodes(services), CallNode(services)
+def build_forward(
+    services: Services, *, options: Mapping[str, object] | None = None, review: bool = False
+) -> StateGraph[Any, Any, Any, Any]:
+    """The forward pass, uncompiled: the caller chooses the checkpointer and the store.
+
+    `options` hold for every query that doesn't say otherwise. With `review` a person is asked about answers that don't
+    pass.
+    """
+    nodes, calls = ForwardNodes(services, options=options or {}, review=review), CallNode(services)
     graph: StateGraph[Any, Any, Any, Any] = StateGraph(KaelumState)
     graph.add_node("embed", nodes.embed)
     graph.add_node("call", calls.call)
@@ -39,8 +47,14 @@ def build_forward(services: Services) -> StateGraph[Any, Any, Any, Any]:
     graph.add_edge("route", "retrieve")
     graph.add_edge("retrieve", "lats")
     graph.add_edge("lats", "verify")
-    graph.add_conditional_edges("verify", nodes.after_verify, ["reflect", "shape", "feedback"])
+    graph.add_conditional_edges(
+        "verify", nodes.after_verify, ["reflect", *(["review"] if review else []), "shape", "feedback"]
+    )
     graph.add_edge("reflect", "lats")
+    if review:
+        reviewing = ReviewNode(services)
+        graph.add_node("review", reviewing.review)
+        graph.add_conditional_edges("review", reviewing.after_review, ["lats", "shape", "feedback"])
     graph.add_edge("shape", "feedback")
     graph.add_edge("feedback", "respond")
     graph.add_edge("respond", END)

@@ -21,10 +21,14 @@ from kaelum_flow.seen import proposing, seen_rollouts
 from kaelum_flow.services import Services
 from kaelum_flow.state import (
     KaelumState,
+    LatsState,
     current_options,
     current_query,
     current_route,
+    packed,
+    packed_tree,
     read_tree,
+    read_wave,
     seconds_left,
 )
 from kaelum_graph.config import Settings
@@ -60,18 +64,20 @@ def build_lats(services: Services) -> StateGraph[Any, Any, Any, Any]:
             sighted=sighted(state, settings),
         )
         return {
-            "tree": tree.to_json(),
+            "tree": packed_tree(tree),
             "route": route,
             "structures": structures,
-            "wave": [{"simulation": simulation_json(item)} for item in in_arms(wave, tree, structures)],
+            "wave": packed([{"simulation": simulation_json(item)} for item in in_arms(wave, tree, structures)]),
         }
 
     def expand(state: KaelumState, config: RunnableConfig, writer: StreamWriter) -> Json:
         return expand_wave(services, state, cancel=cancel_token(config), writer=writer)
 
-    def evaluate(state: KaelumState, config: RunnableConfig) -> Json:
+    def evaluate(state: LatsState, config: RunnableConfig) -> Json:
         query, tree, wave = current_query(state), read_tree(state), state.get("waves", 0) + 1
-        items = state.get("wave") or []
+        wave_items = read_wave(state)
+        measured = state.get("measured") or [{}] * len(wave_items)
+        items = [{**item, **own} for item, own in zip(wave_items, measured, strict=True)]
         judging = [
             services.pool.submit(
                 judge,
@@ -91,24 +97,24 @@ def build_lats(services: Services) -> StateGraph[Any, Any, Any, Any]:
         rollouts = harmless(
             "the reward model", lambda: scored(services, state, tree, rollouts, items), otherwise=rollouts
         )
-        return {"wave": ROLLOUTS.dump_python(rollouts, mode="json"), **spent}
+        return {"wave": packed(ROLLOUTS.dump_python(rollouts, mode="json")), **spent}
 
     def backpropagate(state: KaelumState, config: RunnableConfig, writer: StreamWriter) -> Json:
         settings, tree = services.settings_for(current_options(state)), read_tree(state)
         waves = state.get("waves", 0) + 1
-        for rollout in ROLLOUTS.validate_python(state.get("wave") or []):
+        for rollout in ROLLOUTS.validate_python(read_wave(state)):
             tree.complete(rollout)
         token = cancel_token(config)
         cancelled = token is not None and token.cancelled
         writer(wave_event(state, tree, waves))
         return {
-            "tree": tree.to_json(),
-            "wave": [],
+            "tree": packed_tree(tree),
+            "wave": None,
             "waves": waves,
             "halt": "cancelled" if cancelled else halt_reason(services, state, settings, tree),
         }
 
-    graph: StateGraph[Any, Any, Any, Any] = StateGraph(KaelumState)
+    graph: StateGraph[Any, Any, Any, Any] = StateGraph(LatsState)
     graph.add_node("select", select_wave)
     graph.add_node("expand", expand)
     graph.add_node("evaluate", evaluate)
@@ -165,8 +171,8 @@ def halt_reason(services: Services, state: KaelumState, settings: Settings, tree
     may_reflect = len(state.get("reflections") or []) < settings.max_reflections
     if len(tree.rollouts) >= current_route(state)["rollouts"]:
         return evidence_halt(tree, may_reflect=False) or "budget"
-    # What an earlier search in this tree stopped for is known to whoever wants it to go on.
-    known = (state.get("earlier") or {}).get("stop_reason")
+    # What the search in this tree has stopped for already is known to whoever wants it to go on.
+    known = state.get("overruled") or (state.get("earlier") or {}).get("stop_reason")
 
     def settles() -> bool:
         return harmless("the stop head", lambda: settled(services, state, tree), otherwise=False)

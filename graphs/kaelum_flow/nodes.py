@@ -7,16 +7,17 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import StreamWriter
 
-from kaelum_flow.call_search import call_candidates, call_trace, called
+from kaelum_flow.call_search import call_candidates, called
 from kaelum_flow.episodes import further_route, per_query, read_earlier
 from kaelum_flow.lats import cancel_token
 from kaelum_flow.messages import answer_message
 from kaelum_flow.plans import learn_structures
+from kaelum_flow.review import needs_review, review_of
 from kaelum_flow.scoring import BLIND_SHARE, PRM, prm_weight, rescored
 from kaelum_flow.seen import seen_bytes
 from kaelum_flow.services import Services
@@ -26,8 +27,12 @@ from kaelum_flow.state import (
     checked_tenant,
     current_options,
     current_query,
+    current_request,
     current_route,
     current_tenant,
+    packed,
+    packed_tree,
+    read_called,
     read_request,
     read_tree,
     requested_shape,
@@ -56,8 +61,13 @@ EXHAUSTED = ("budget", "cancelled", "deadline", "tokens")
 class ForwardNodes:
     """The forward pass's nodes, over one set of services."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(
+        self, services: Services, *, options: Mapping[str, object] | None = None, review: bool = False
+    ) -> None:
+        """`options` hold for queries that say nothing else; with `review` a person is asked where the gate fails."""
         self.services = services
+        self._options = dict(options or {})
+        self._review = review
 
     def embed(self, state: KaelumState) -> Json:
         """Take the request in, forget whatever an earlier query left in the state, and embed the question.
@@ -67,7 +77,11 @@ class ForwardNodes:
         """
         named, tenant = state.get("continue_from"), checked_tenant(state.get("tenant"))
         earlier = None if named is None else read_earlier(self.services.storage, named, tenant=tenant)
-        request = earlier.request(state.get("options") or {}) if earlier else read_request(state)
+        if earlier:
+            request = earlier.request(state.get("options") or {})
+        else:
+            request = read_request(state)
+            request["options"] = {**self._options, **request["options"]}
         self.services.settings_for(request["options"])
         return {
             "query": None,
@@ -80,7 +94,7 @@ class ForwardNodes:
             "continue_from": None,
             "tenant": None,
             "earlier": earlier.summary() if earlier else None,
-            "request": {**request, "tenant": tenant},
+            "request": packed({**request, "tenant": tenant}),
             "episode_id": uuid.uuid4().hex,
             "started_at": time.time(),
             "state_version": self.services.state_version,
@@ -91,13 +105,15 @@ class ForwardNodes:
             "sources": None,
             "structures": None,
             "route": earlier.route if earlier else None,
-            "tree": earlier.tree.to_json() if earlier else None,
-            "wave": [],
+            "tree": packed_tree(earlier.tree) if earlier else None,
+            "wave": None,
             "waves": earlier.waves if earlier else 0,
             "prompt_tokens": 0,
             "completion_tokens": 0,
             "reflections": earlier.reflections if earlier else [],
             "halt": None,
+            "overruled": None,
+            "reviewed": None,
             "verdict": None,
             "recorded": True,
             "notices": [],
@@ -112,7 +128,7 @@ class ForwardNodes:
             return {"cached": None}
         features = state.get("features")
         assert features is not None, "the embed node runs first"
-        scope = self._scope(settings, query, requested_shape(state.get("request") or {}))
+        scope = self._scope(settings, query, requested_shape(current_request(state)))
         hit = self.services.cache.lookup(query.text, features[:384], scope=scope, tenant=current_tenant(state))
         if hit is None or hit.entry.answer["confidence"] < settings.min_confidence:
             writer({"stage": "cache", "state": "miss", "id": state.get("episode_id", "")})
@@ -124,7 +140,7 @@ class ForwardNodes:
         own_id = EpisodeId(state.get("episode_id", ""))
         writer({"stage": "cache", "state": "hit", "similarity": hit.similarity, "id": own_id})
         cached = {**hit.entry.answer, "id": own_id}
-        record = {"answer": cached, "served": hit.entry.answer["id"], "called": state.get("called")}
+        record = {"answer": cached, "served": hit.entry.answer["id"], "called": read_called(state)}
         try:
             self.services.storage.append_episode(own_id, query.text, record, tenant=current_tenant(state))
         except StorageError as error:
@@ -216,8 +232,8 @@ class ForwardNodes:
         }
 
     def after_verify(self, state: KaelumState) -> str:
-        """Where to go: "reflect" while a failed answer can still be bettered, else "feedback", by way of "shape" where
-        the answer must have a form.
+        """Where to go: "reflect" while a failed answer can still be bettered, then "review" where a person is to be
+        asked, else "feedback", by way of "shape" where the answer must have a form.
         """
         settings, verdict = self._settings(state), state.get("verdict") or {}
         tokens_spent = settings.token_budget is not None and state.get("completion_tokens", 0) >= settings.token_budget
@@ -225,7 +241,9 @@ class ForwardNodes:
         may_reflect = len(state.get("reflections") or []) < settings.max_reflections
         if not verdict["passed"] and may_reflect and not spent:
             return "reflect"
-        return "shape" if (state.get("request") or {}).get("shape") else "feedback"
+        if self._review and needs_review(state):
+            return "review"
+        return "shape" if current_request(state).get("shape") else "feedback"
 
     def reflect(self, state: KaelumState, writer: StreamWriter) -> Json:
         """Name what failed, in the verifiers' own words, and let the search go on in the same tree."""
@@ -240,13 +258,13 @@ class ForwardNodes:
         earlier = state.get("earlier") or {}
         record = {
             "answer": answer.to_json(),
-            **{key: (state.get("request") or {}).get(key) for key in ("history", "since", "tools", "shape")},
-            "called": state.get("called"),
+            **{key: current_request(state).get(key) for key in ("history", "since", "tools", "shape")},
+            "called": read_called(state) or None,
             "options": current_options(state),
             "settings": per_query(settings),
             "continued_from": earlier.get("episode_id"),
             "route": current_route(state),
-            "tree": state.get("tree"),
+            "tree": read_tree(state).to_json() if state.get("tree") else None,
             "reflections": state.get("reflections"),
             "verdict": state.get("verdict"),
         }
@@ -259,11 +277,14 @@ class ForwardNodes:
             self.services.measurements.learn(answer.id, read_tree(state), first=earlier.get("rollouts", 0))
             if not earlier:
                 learn_structures(self.services, state, read_tree(state), answer.id)
+            if (review := review_of(state, tenant=current_tenant(state))) is not None:
+                # Before the cache: what was corrected is taken out of it, and the correction put in.
+                self.services.storage.add_feedback(review)
             if settings.cache and features is not None and earned(answer) and may_be_kept(self.services, state):
                 self.services.cache.add(
                     CacheEntry(
                         episode_id=answer.id,
-                        scope=self._scope(settings, query, requested_shape(state.get("request") or {})),
+                        scope=self._scope(settings, query, requested_shape(current_request(state))),
                         query=query.text,
                         answer=answer.to_json(),
                         embedding=features[:384],
@@ -289,13 +310,12 @@ class ForwardNodes:
                 prompt_tokens=state.get("prompt_tokens", 0),
                 completion_tokens=state.get("completion_tokens", 0),
                 rollouts=len(call_candidates(state)),
-                waves=(state.get("called") or {}).get("waves", 0),
+                waves=read_called(state).get("waves", 0),
                 seconds=seconds,
             )
             answer = dataclasses.replace(stored, cache="hit", stop_reason="cache", cost=cost)
         else:
             answer = self._answer(state)
-            answer = dataclasses.replace(answer, trace=trace(state))
         answer = dataclasses.replace(answer, state_version=state.get("state_version", ""))
         for line in answer.text.splitlines(keepends=True):
             writer({"stage": "text", "text": line})
@@ -348,7 +368,7 @@ class ForwardNodes:
                 prompt_tokens=state.get("prompt_tokens", 0),
                 completion_tokens=state.get("completion_tokens", 0),
                 rollouts=len(read_tree(state).rollouts) - earlier.get("rollouts", 0) + len(call_candidates(state)),
-                waves=state.get("waves", 0) - earlier.get("waves", 0) + (state.get("called") or {}).get("waves", 0),
+                waves=state.get("waves", 0) - earlier.get("waves", 0) + read_called(state).get("waves", 0),
                 seconds=time.time() - state.get("started_at", time.time()),
             ),
             sources=cited(state, verdict.answer),
@@ -385,34 +405,3 @@ def earned(answer: Answer) -> bool:
     if answer.stop_reason in ("cancelled", "deadline", "tokens"):
         return False
     return answer.status == "verified" or (answer.status == "unverified" and answer.confidence >= CACHED_CONFIDENCE)
-
-
-def trace(state: KaelumState) -> Json:
-    """What was tried, rollout by rollout."""
-    return {
-        "continued_from": (state.get("earlier") or {}).get("episode_id"),
-        "route": current_route(state),
-        "reflections": state.get("reflections") or [],
-        "calls": call_trace(state),
-        "shaped": state.get("shaped"),
-        "rollouts": [
-            {
-                "id": rollout.id,
-                "wave": rollout.wave,
-                "worker": rollout.simulation.worker,
-                "operator": rollout.simulation.operator,
-                "answer": rollout.candidate.answer,
-                "error": rollout.candidate.error,
-                "program": rollout.candidate.program,
-                "observation": rollout.candidate.observation,
-                "evidence": [
-                    {"tier": vote.tier, "source": vote.source, "outcome": vote.outcome, "reason": vote.reason}
-                    for vote in rollout.evidence
-                ],
-                "tokens": rollout.completion_tokens,
-                "finish": rollout.finish,
-                "text": rollout.candidate.text,
-            }
-            for rollout in read_tree(state).rollouts
-        ],
-    }

@@ -12,6 +12,7 @@ from kaelum_flow.services import Services
 from kaelum_flow.state import checked_tenant, well_formed
 from kaelum_graph.errors import UnknownEpisode, UsageError
 from kaelum_graph.feedback import Feedback
+from kaelum_graph.learning.ratings import CHECKED_OUTCOME, OUTCOME
 from kaelum_graph.types import EpisodeId
 from kaelum_graph.workers import worker as find_worker
 
@@ -105,6 +106,37 @@ class Ratings:
         deleted = self.services.storage.delete_feedback(well_formed(feedback_id), tenant=checked_tenant(tenant))
         self.services.tell_learner()
         return deleted
+
+    def report_outcome(
+        self,
+        answer_id: str,
+        score: float,
+        *,
+        checked: bool = False,
+        comment: str | None = None,
+        tenant: str = "",
+    ) -> bool:
+        """Keep how what was built on an answer turned out, by the answer's id: `score` from 0 (failed) to 1.
+
+        For programs: an agent that reports its own success lets the router and the reward model learn from it. By
+        default it counts as an opinion whose worth is measured, for success has many causes. `checked` says that a
+        check of this very answer was executed (its tests, its proof): that counts as fully as the query's own tests.
+        An answer has one outcome of either kind; reporting another score takes its place. True when that changed
+        anything; it is on disk then. Raises as `feedback` does.
+        """
+        source = CHECKED_OUTCOME if checked else OUTCOME
+        known = well_formed(answer_id)
+        named = f"{source}-{known}"
+        if self.feedback(known, score=score, comment=comment, feedback_id=named, tenant=tenant, source=source):
+            return True
+        before = self.services.storage.feedback(named, tenant=checked_tenant(tenant))
+        if before is None or (before.score == score and comment in (None, before.comment)):
+            return False
+        return self.update_feedback(named, score=score, comment=comment, tenant=tenant)
+
+    async def areport_outcome(self, answer_id: str, score: float, **outcome: Any) -> bool:
+        """`report_outcome` off the event loop."""
+        return await asyncio.to_thread(self.report_outcome, answer_id, score, **outcome)
 
     async def afeedback(self, episode_id_or_query: str, **rating: Any) -> bool:
         """`feedback` off the event loop."""

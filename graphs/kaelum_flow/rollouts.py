@@ -10,7 +10,7 @@ import numpy as np
 from kaelum_flow.plans import choice_of
 from kaelum_flow.seen import packed_states
 from kaelum_flow.services import Services
-from kaelum_flow.state import KaelumState, current_query, well_formed
+from kaelum_flow.state import KaelumState, current_query, read_wave, well_formed
 from kaelum_graph.acting import Turn
 from kaelum_graph.attempts import Attempt, asked_again, verification
 from kaelum_graph.config import Settings
@@ -62,6 +62,12 @@ def sample_json(turn: Turn) -> Json:
         "text": well_formed(turn.text),
         "finish": turn.finish,
         "completion_tokens": turn.completion_tokens,
+    }
+
+
+def measures_json(turn: Turn) -> Json:
+    """What the model measured of a turn's tokens, as plain JSON."""
+    return {
         "token_texts": None if turn.token_texts is None else list(turn.token_texts),
         "token_logprobs": None if turn.token_logprobs is None else list(turn.token_logprobs),
         "token_entropies": None if turn.token_entropies is None else list(turn.token_entropies),
@@ -94,7 +100,7 @@ def request_for(
     max_tokens = settings.max_tokens or prompt.max_tokens
     if settings.token_budget is not None:
         left = settings.token_budget - state.get("completion_tokens", 0)
-        max_tokens = max(1, min(max_tokens, left // max(1, len(state.get("wave") or []))))
+        max_tokens = max(1, min(max_tokens, left // max(1, len(read_wave(state)))))
     # Nodes and rollouts are numbered in order, so no two requests of one wave share a seed.
     place = simulation.node_id if simulation.target is None else 5_000 + simulation.target
     place += (

@@ -11,7 +11,15 @@ from langgraph.types import StreamWriter
 
 from kaelum_flow.lats import cancel_token
 from kaelum_flow.services import Services
-from kaelum_flow.state import KaelumState, current_options, current_query, read_tree, requested_shape, seconds_left
+from kaelum_flow.state import (
+    KaelumState,
+    current_options,
+    current_query,
+    current_request,
+    read_tree,
+    requested_shape,
+    seconds_left,
+)
 from kaelum_graph.config import Settings
 from kaelum_graph.errors import ModelError
 from kaelum_graph.models.base import CancelToken, Generation, GenerationRequest, Sampling
@@ -41,7 +49,7 @@ class ShapeNode:
         for one. A choice that can't be put in form is left out with a notice. Raises `ModelError` where that is so of
         the answer itself.
         """
-        shape, verdict = requested_shape(state.get("request") or {}), Verdict.from_json(state.get("verdict") or {})
+        shape, verdict = requested_shape(current_request(state)), Verdict.from_json(state.get("verdict") or {})
         assert shape is not None, "only answers that must have a form come here"
         settings = self.services.settings_for(current_options(state))
         drafts = drafts_of(state, verdict)

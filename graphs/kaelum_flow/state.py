@@ -1,12 +1,18 @@
-"""What travels through the graph: plain JSON values and one array, so that any checkpointer can keep it."""
+"""What travels through the graph: plain JSON values, one array, and bytes where it would be long.
+
+So any checkpointer can keep it, and what it keeps stays small however long the search.
+"""
 
 from __future__ import annotations
 
+import json
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NotRequired, TypeVar, cast
 
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ToolMessage
+from langgraph.channels import UntrackedValue
 from langgraph.graph.message import add_messages
 from typing_extensions import TypedDict  # typing's own breaks graph JSON schemas before Python 3.12
 
@@ -39,8 +45,9 @@ class KaelumState(TypedDict):
 
     No key but `messages` has a reducer: the LATS subgraph shares these keys, and a sum would be added once more when
     the subgraph returns. The first node takes the input keys into `request` and resets the rest, so that nothing of an
-    earlier query on the same thread reaches the next one. `tree` is `SearchTree.to_json()`, `wave` the simulations
-    under way, `answer` is `Answer.to_json()`. Times are seconds since the epoch: a run may resume in another process.
+    earlier query on the same thread reaches the next one. `request`, `tree` (`SearchTree.to_json()`), `wave` (the
+    simulations under way) and `called` are packed (`packed`). `answer` is `Answer.to_json()` without the trace, which
+    `trace_of` reads out of the state. Times are seconds since the epoch: a run may resume in another process.
     """
 
     messages: Annotated[list[AnyMessage], add_messages]
@@ -53,29 +60,48 @@ class KaelumState(TypedDict):
     options: NotRequired[Json | None]
     continue_from: NotRequired[str | None]
     tenant: NotRequired[str | None]
-    request: NotRequired[Json]
+    request: NotRequired[bytes]  # packed
     earlier: NotRequired[Json | None]
     episode_id: NotRequired[str]
     started_at: NotRequired[float]
     state_version: NotRequired[str]  # of what was learned before the query
     features: NotRequired[Array]  # [398]: 384 embedding, 14 text features
-    called: NotRequired[Json | None]  # the turns that were sampled with the tools, and what they came to
+    called: NotRequired[bytes | None]  # packed: the turns that were sampled with the tools, and what they came to
     cached: NotRequired[Json | None]
     route: NotRequired[Json | None]
     structures: NotRequired[Json | None]  # by worker: the `Choice` of this query, or None
-    tree: NotRequired[Json | None]
+    tree: NotRequired[bytes | None]
     sources: NotRequired[list[Json] | None]  # `Passage` fields; None where no retriever was asked
-    wave: NotRequired[list[Json]]
+    wave: NotRequired[bytes | None]
     waves: NotRequired[int]
     prompt_tokens: NotRequired[int]
     completion_tokens: NotRequired[int]
     reflections: NotRequired[list[str]]
     halt: NotRequired[str | None]
+    overruled: NotRequired[str | None]  # the `halt` in spite of which a reviewer sent the search on
+    reviewed: NotRequired[Json | None]  # what the reviewer said: `score` or `correction`
     verdict: NotRequired[Json | None]
     shaped: NotRequired[Json | None]  # how many texts were asked for in form, and how far they agree
     recorded: NotRequired[bool]
     notices: NotRequired[list[str]]
     answer: NotRequired[Json | None]
+
+
+class LatsState(KaelumState):
+    """State inside the LATS subgraph. `measured` is what the model measured of the wave's tokens, from one node to the
+    next: it is never checkpointed, so a search that is resumed just there judges that wave without it."""
+
+    measured: NotRequired[Annotated[list[Json], UntrackedValue]]
+
+
+def packed(value: Any) -> bytes:
+    """A JSON value as few bytes: the rollouts of a search say much the same, so a tree shrinks twelvefold."""
+    return zlib.compress(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(), 6)
+
+
+def unpacked(data: bytes | None) -> Any:
+    """The value that `packed` took; None for None."""
+    return None if data is None else json.loads(zlib.decompress(data))
 
 
 def read_request(state: KaelumState) -> Json:
@@ -204,9 +230,14 @@ def well_formed(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+def current_request(state: KaelumState) -> Json:
+    """The request that `read_request` took in, with its `tenant`; empty before that."""
+    return unpacked(state.get("request")) or {}
+
+
 def current_query(state: KaelumState) -> Query:
     """The query that `read_request` took in, with the sources that were found for it."""
-    request = state.get("request") or {}
+    request = current_request(state)
     history = tuple(map(read_message, request["history"]))
     since = tuple(map(read_message, request.get("since") or []))
     sources = tuple(Passage(**item) for item in state.get("sources") or [])
@@ -224,12 +255,12 @@ def checked_tenant(tenant: str | None) -> str:
 
 def current_tenant(state: KaelumState) -> str:
     """Whose query it is; "" is the local user."""
-    return (state.get("request") or {}).get("tenant") or ""
+    return current_request(state).get("tenant") or ""
 
 
 def current_options(state: KaelumState) -> Json:
     """The query's own options."""
-    return (state.get("request") or {}).get("options") or {}
+    return current_request(state).get("options") or {}
 
 
 def current_route(state: KaelumState) -> Json:
@@ -239,8 +270,23 @@ def current_route(state: KaelumState) -> Json:
 
 def read_tree(state: KaelumState) -> SearchTree:
     """The state's tree; an empty one before the first wave."""
-    data = state.get("tree")
+    data = unpacked(state.get("tree"))
     return SearchTree.from_json(data) if data else SearchTree()
+
+
+def packed_tree(tree: SearchTree) -> bytes:
+    """The tree as the state keeps it."""
+    return packed(tree.to_json())
+
+
+def read_wave(state: KaelumState) -> list[Json]:
+    """The simulations under way, and what came of them so far, one item each."""
+    return unpacked(state.get("wave")) or []
+
+
+def read_called(state: KaelumState) -> Json:
+    """The turns that were sampled with the caller's tools, and what they came to; empty where none were."""
+    return unpacked(state.get("called")) or {}
 
 
 def text_of(message: BaseMessage) -> str:
@@ -258,6 +304,6 @@ def seconds_left(state: KaelumState, deadline: float | None, *, shaping: bool = 
     """
     if deadline is None:
         return None
-    if not shaping and (state.get("request") or {}).get("shape"):
+    if not shaping and current_request(state).get("shape"):
         deadline *= 1 - SHAPING_TIME
     return max(0.0, state.get("started_at", time.time()) + deadline - time.time())

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 from kaelum_flow.services import Services
-from kaelum_flow.state import KaelumState, current_route, seconds_left
+from kaelum_flow.state import KaelumState, current_route, packed, packed_tree, read_wave, seconds_left
 from kaelum_graph.bids import bid, outlook
 from kaelum_graph.config import Settings
 from kaelum_graph.models.base import CancelToken, GenerationRequest
@@ -25,7 +25,7 @@ def slots_for(
     Blocks until it is its turn, it is cancelled or its time is over. A query's first wave has nothing to bid by. A
     seeded wave is never cut for want of places: what else is under way must not change what it draws.
     """
-    wanted, scheduler = len(state.get("wave") or []), services.slots
+    wanted, scheduler = len(read_wave(state)), services.slots
     if scheduler is None or not wanted:
         return nullcontext()
     earlier = (state.get("earlier") or {}).get("rollouts", 0)
@@ -47,13 +47,13 @@ def cut_to(grant: Grant | None, state: KaelumState, settings: Settings, tree: Se
     The others are as if they had never been chosen. A wave is chosen one simulation after the other, so its first n are
     the wave of n; and the next selection knows what those came to, which a simulation kept for later would not.
     """
-    wave = state.get("wave") or []
+    wave = read_wave(state)
     whole = grant is None or grant.slots >= len(wave) or (grant.slots and settings.seed is not None)
     if grant is None or whole:
         return {}
     for item in reversed(wave[grant.slots :]):
         tree.abandon(Simulation(**item["simulation"]))
-    return {"wave": wave[: grant.slots], "tree": tree.to_json()}
+    return {"wave": packed(wave[: grant.slots]), "tree": packed_tree(tree)}
 
 
 def releasing(grant: Grant | None, request: GenerationRequest, pauses: Collection[str]) -> GenerationRequest:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from kaelum_graph.encoder import EMBEDDING_SIZE
 from kaelum_graph.evidence import Evidence, Tier
 from kaelum_graph.learning.episode import STATE_SIZE, STEP_SCALARS, SeenRollout
+from kaelum_graph.learning.ratings import voted_later
 from kaelum_graph.types import Array, WorkerName
 
 Group = Literal["scalars", "text", "hidden", "record", "agreement"]
@@ -137,11 +138,17 @@ def _whole(rollout: SeenRollout, scalars: Doubles, steps: int) -> Doubles:
 
 
 def unanchored(evidence: Sequence[Evidence]) -> list[Evidence]:
-    """The votes that may be features: of the cross-channel checks and the judge, and not the vote of the clusters."""
+    """The votes that may be features: of the cross-channel checks and the judge, and not the vote of the clusters.
+
+    Nor one that came when the search was over: no rollout that is to be scored has any.
+    """
     return [
         vote
         for vote in evidence
-        if not vote.tier.anchored and vote.tier is not Tier.CLUSTER and vote.source != _CHANNELS
+        if not vote.tier.anchored
+        and vote.tier is not Tier.CLUSTER
+        and vote.source != _CHANNELS
+        and not voted_later(vote)
     ]
 
 

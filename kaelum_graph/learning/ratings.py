@@ -1,4 +1,4 @@
-"""People's ratings as evidence: tier-H votes on the answer clusters of the rated episode, and scores of single steps.
+"""What is said of answers later as evidence: votes on the answer clusters of the rated episode, scores of its steps.
 
 | A person says | Vote |
 |---|---|
@@ -12,6 +12,10 @@ One source and key speaks with one voice, its latest: what was said later is ove
 an earlier correction back. The right answer outweighs a score beside it; a low score of an answer that equals the right
 one is no vote. Several sources or keys vote once each, the majority decides, a tie is a fail. Scores of one step are
 averaged. A rating by a model is no person's word, and a score of an aspect ("conciseness") does not say what is right.
+
+People's votes are tier H. Outcomes, which a host reports of what it did with the answer, vote by the same table: tier E
+where it ran a check of this very answer, else tier X, an opinion whose worth is measured where anchors decide, for the
+host may have failed, or come through, for other reasons.
 """
 
 from __future__ import annotations
@@ -26,8 +30,10 @@ from kaelum_graph.learning.episode import SeenEpisode, SeenRollout
 
 PASSING_SCORE = 0.7
 FAILING_SCORE = 0.3
-PERSON = "person"
-"""The source of every vote made here."""
+PERSON, OUTCOME = "person", "outcome"
+"""The sources of the votes made here."""
+CHECKED_OUTCOME = "outcome:checked"
+"""Source of a rating that is an outcome and tells of an executed check; others are of source `OUTCOME`."""
 MODEL_SUFFIX = ":model"
 """A rating whose source ends like that ("langsmith:model") was given by a program."""
 
@@ -51,8 +57,13 @@ class _Voice:
 
 
 def from_person(rating: Feedback) -> bool:
-    """Whether a person gave it, so that it may be a label."""
-    return not rating.source.endswith(MODEL_SUFFIX)
+    """Whether a person gave it: their word is an anchor, and moves routes at once."""
+    return not rating.source.endswith(MODEL_SUFFIX) and rating.source not in (OUTCOME, CHECKED_OUTCOME)
+
+
+def voted_later(vote: Evidence) -> bool:
+    """Whether it was cast here, so that the search had not seen it when it ran."""
+    return vote.source in (PERSON, OUTCOME)
 
 
 def right_score(rating: Feedback) -> float | None:
@@ -61,14 +72,17 @@ def right_score(rating: Feedback) -> float | None:
 
 
 def with_ratings(episode: SeenEpisode, ratings: Sequence[Feedback]) -> SeenEpisode:
-    """`episode` with exactly what `ratings` (oldest first) say of it as tier-H votes and rated steps.
+    """`episode` with exactly what `ratings` (oldest first) say of it as votes and rated steps.
 
-    Votes of people that it had are replaced, so that doing it again changes nothing and no ratings take all of them
-    back. It is the same object where nothing changes.
+    Such votes that it had are replaced, so that doing it again changes nothing and no ratings take all of them back. It
+    is the same object where nothing changes.
     """
-    voices = _voices(ratings)
-    votes = _decided(_votes(episode, voices))
-    steps = _step_scores(voices)
+    people = _voices(rating for rating in ratings if from_person(rating))
+    votes = _decided(_votes(episode, people), Tier.HUMAN, PERSON)
+    for source, tier in ((CHECKED_OUTCOME, Tier.EXECUTION), (OUTCOME, Tier.CROSS_CHANNEL)):
+        outcomes = _voices(rating for rating in ratings if rating.source == source)
+        votes += _decided(_votes(episode, outcomes), tier, OUTCOME)
+    steps = _step_scores(people)
     rollouts = tuple(
         _with_votes(rollout, votes, steps if index == episode.shown else ())
         for index, rollout in enumerate(episode.rollouts)
@@ -81,8 +95,6 @@ def with_ratings(episode: SeenEpisode, ratings: Sequence[Feedback]) -> SeenEpiso
 def _voices(ratings: Iterable[Feedback]) -> list[_Voice]:
     voices: dict[tuple[str, str], _Voice] = {}
     for rating in ratings:
-        if not from_person(rating):
-            continue
         who = rating.source, rating.key
         voice, score = voices.get(who, _Voice()), right_score(rating)
         if rating.correction is not None:
@@ -117,16 +129,16 @@ def _of_correction(episode: SeenEpisode, correction: str, score: float | None) -
     return votes
 
 
-def _decided(votes: Sequence[Vote]) -> dict[int, Evidence]:
-    """The one vote on each cluster that was voted on."""
-    decided: dict[int, Evidence] = {}
+def _decided(votes: Sequence[Vote], tier: Tier, source: str) -> list[tuple[int, Evidence]]:
+    """The one vote of a kind on each cluster that was voted on."""
+    decided: list[tuple[int, Evidence]] = []
     for number in sorted({cluster for cluster, _, _ in votes}):
         cast = [(outcome, reason) for cluster, outcome, reason in votes if cluster == number]
         passed = sum(outcome == "pass" for outcome, _ in cast)
         outcome: Outcome = "pass" if 2 * passed > len(cast) else "fail"
         agreeing = [reason for said, reason in cast if said == outcome]
         reason = agreeing[-1] if len(cast) == 1 else f"{len(agreeing)} of {len(cast)} ratings: {agreeing[-1]}"
-        decided[number] = Evidence(tier=Tier.HUMAN, source=PERSON, outcome=outcome, reason=reason)
+        decided.append((number, Evidence(tier=tier, source=source, outcome=outcome, reason=reason)))
     return decided
 
 
@@ -138,10 +150,11 @@ def _step_scores(voices: Sequence[_Voice]) -> tuple[tuple[int, float], ...]:
     return tuple((step, sum(scores[step]) / len(scores[step])) for step in sorted(scores))
 
 
-def _with_votes(rollout: SeenRollout, votes: dict[int, Evidence], steps: tuple[tuple[int, float], ...]) -> SeenRollout:
-    vote = votes.get(rollout.cluster) if rollout.cluster is not None else None
-    others = tuple(one for one in rollout.evidence if (one.tier, one.source) != (Tier.HUMAN, PERSON))
-    evidence = others if vote is None else (*others, vote)
+def _with_votes(
+    rollout: SeenRollout, votes: Sequence[tuple[int, Evidence]], steps: tuple[tuple[int, float], ...]
+) -> SeenRollout:
+    own_votes = (vote for number, vote in votes if number == rollout.cluster)
+    evidence = (*(one for one in rollout.evidence if not voted_later(one)), *own_votes)
     # A step that the rollout does not have can't be rated, nor one that it was given: another rollout made that.
     count = None if rollout.features is None else len(rollout.features.scalars)
     own = [(step - rollout.begun, score) for step, score in steps if step >= rollout.begun]

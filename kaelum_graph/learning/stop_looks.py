@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kaelum_graph.clusters import Cluster
-from kaelum_graph.evidence import Evidence, Tier
+from kaelum_graph.evidence import Evidence
 from kaelum_graph.learning.episode import SeenEpisode, SeenRollout
+from kaelum_graph.learning.ratings import voted_later
 from kaelum_graph.posterior import Standing, weigh
 from kaelum_graph.stopping import leader_is_certain
 from kaelum_graph.tree import anchored_outcome
@@ -183,15 +184,13 @@ def _certain(seen: Sequence[SeenRollout], outcomes: Sequence[str | None]) -> boo
 
 
 def _unrated(rollouts: Sequence[SeenRollout]) -> list[SeenRollout]:
-    """The rollouts as they were when the search ran: without a person's votes, which came later."""
+    """The rollouts as they were when the search ran: without the votes that came later."""
     return [
-        rollout if not any(vote.tier is Tier.HUMAN for vote in rollout.evidence) else _without_people(rollout)
+        replace(rollout, evidence=tuple(vote for vote in rollout.evidence if not voted_later(vote)))
+        if any(map(voted_later, rollout.evidence))
+        else rollout
         for rollout in rollouts
     ]
-
-
-def _without_people(rollout: SeenRollout) -> SeenRollout:
-    return replace(rollout, evidence=tuple(vote for vote in rollout.evidence if vote.tier is not Tier.HUMAN))
 
 
 def _part(members: Sequence[SeenRollout], outcome: str) -> float:

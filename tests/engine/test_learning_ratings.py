@@ -10,7 +10,7 @@ import pytest
 from kaelum_graph.evidence import Evidence, Outcome, Tier
 from kaelum_graph.feedback import Feedback
 from kaelum_graph.learning.episode import STEP_SCALARS, RolloutFeatures, SeenEpisode, SeenRollout
-from kaelum_graph.learning.ratings import PERSON, with_ratings
+from kaelum_graph.learning.ratings import CHECKED_OUTCOME, OUTCOME, PERSON, from_person, with_ratings
 from kaelum_graph.types import EpisodeId, WorkerName
 
 CHECK = Evidence(tier=Tier.CONSTRAINT, source="equation", outcome="fail")
@@ -144,3 +144,38 @@ def test_steps_of_a_branch_are_counted_from_the_beginning_of_its_text() -> None:
     rated = with_ratings(whole, [said(steps=((1, 0.1), (3, 0.2), (4, 0.9), (5, 0.4)))])
     # Step 1 was given to it, and there is no step 5.
     assert rated.rollouts[1].rated == ((0, 0.2), (1, 0.9))
+
+
+def cast(episode: SeenEpisode) -> list[list[tuple[Tier, str, Outcome]]]:
+    """What was said later of each rollout."""
+    return [[(vote.tier, vote.source, vote.outcome) for vote in one.evidence[1:]] for one in episode.rollouts]
+
+
+@pytest.mark.parametrize(
+    ("source", "score", "vote"),
+    [
+        (OUTCOME, 1.0, (Tier.CROSS_CHANNEL, OUTCOME, "pass")),
+        (OUTCOME, 0.1, (Tier.CROSS_CHANNEL, OUTCOME, "fail")),
+        (CHECKED_OUTCOME, 0.0, (Tier.EXECUTION, OUTCOME, "fail")),
+        (CHECKED_OUTCOME, 0.9, (Tier.EXECUTION, OUTCOME, "pass")),
+    ],
+)
+def test_an_outcome_is_an_opinion_unless_it_was_checked(
+    source: str, score: float, vote: tuple[Tier, str, Outcome]
+) -> None:
+    rated = with_ratings(seen(), [said(score, source=source)])
+    assert cast(rated) == [[vote], [], [vote], []]
+    assert with_ratings(rated, [said(score, source=source)]) is rated
+    assert cast(with_ratings(rated, [])) == [[], [], [], []]
+
+
+def test_half_a_success_is_no_vote() -> None:
+    episode = seen()
+    assert with_ratings(episode, [said(0.5, source=OUTCOME)]) is episode
+
+
+def test_an_outcome_is_no_persons_word() -> None:
+    assert not from_person(said(1.0, source=OUTCOME))
+    assert not from_person(said(1.0, source=CHECKED_OUTCOME))
+    rated = with_ratings(seen(), [said(0.0, source=OUTCOME), said(1.0)])
+    assert cast(rated)[0] == [(Tier.HUMAN, PERSON, "pass"), (Tier.CROSS_CHANNEL, OUTCOME, "fail")]

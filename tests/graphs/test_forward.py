@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
@@ -15,6 +15,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from kaelum_flow.facade import Kaelum
 from kaelum_flow.forward import build_forward, mermaid
+from kaelum_flow.state import current_query
 from kaelum_graph.answer import Answer, Progress, TextDelta
 from kaelum_graph.errors import ContextOverflow, UsageError
 from kaelum_graph.models.base import CancelToken, Generation, GenerationRequest
@@ -279,7 +280,7 @@ def test_nothing_of_one_query_reaches_the_next_on_the_same_thread(make_kaelum: M
     second = graph.invoke({"messages": [HumanMessage("Solve 4x = 20 for x.")], "options": {"worker": "math"}}, config)
     assert first["answer"]["id"] != second["answer"]["id"]
     assert second["answer"]["cost"]["rollouts"] == first["answer"]["cost"]["rollouts"]
-    assert second["request"]["text"] == "Solve 4x = 20 for x."
+    assert current_query(cast("KaelumState", second)).text == "Solve 4x = 20 for x."
     assert len(second["messages"]) == 4
 
 
