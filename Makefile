@@ -4,11 +4,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LANGGRAPH := .venv-langgraph
 Q ?= What is the integral of x^2?
 ARGS ?=
 export Q
 
-.PHONY: help ask serve test lint bench throughput conformance gpu-check clean
+.PHONY: help ask serve test lint bench throughput conformance langgraph-dev gpu-check clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -37,11 +38,14 @@ throughput: $(VENV)/.installed-dev  ## tokens/s of the local engine beside plain
 conformance: $(VENV)/.installed-dev  ## CompatCanary, a suite from npm, against a server with the real model
 	tests/conformance/compatcanary.sh
 
+langgraph-dev: $(LANGGRAPH)/.installed  ## Kaelum on LangGraph Server (Elastic-2.0, an environment of its own)
+	$(LANGGRAPH)/bin/langgraph dev --no-browser $(ARGS)
+
 gpu-check:  ## on a CUDA machine that has torch and transformers: make gpu-check WEIGHTS=<folder or pieces>
 	$(PYTHON) benchmarks/gpu_check.py --weights "$(WEIGHTS)" $(ARGS)
 
 clean:  ## remove the virtual environment; fetched models stay in the user's cache folder
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(LANGGRAPH)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -62,4 +66,15 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.torch
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Installing the development tools…" >&2
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+	@touch $@
+
+# It wants older versions of what only the tests need here; the rest it takes from the first environment.
+$(LANGGRAPH)/.installed: | $(VENV)/.installed
+	@echo "Installing LangGraph Server…" >&2
+	$(BIN)/python -m venv $(LANGGRAPH)
+	@$(LANGGRAPH)/bin/python -c "import sys, sysconfig; open(sysconfig.get_path('purelib') + '/kaelum.pth', 'w').write( \
+		'import site; site.addsitedir(' + repr(sys.argv[1]) + ')')" \
+		"$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
+	@$(LANGGRAPH)/bin/pip install -q --disable-pip-version-check \
+		'langgraph-cli[inmem]==0.4.40' 'langgraph-api==0.16.7' 'protobuf<7'
 	@touch $@

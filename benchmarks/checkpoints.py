@@ -20,12 +20,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "graphs"))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from langchain_core.messages import HumanMessage
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.sqlite import SqliteSaver
 
 from kaelum_flow.create import create_kaelum
 from kaelum_flow.facade import Kaelum
 from kaelum_flow.state import unpacked
-from kaelum_graph.config import load_settings
+from kaelum_graph.config import Settings
 
 QUESTIONS = (
     "Natalia sold clips to 48 of her friends in April, and half as many in May. How many did she sell altogether?",
@@ -41,12 +42,13 @@ def main() -> None:
     arguments = parser.parse_args()
     print("| rollouts | question | checkpoints | largest, KiB | writes of a step, KiB | tree unpacked, KiB |")
     print("|---|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as folder:
-        given = {"model": arguments.model, "data_dir": folder, "cache": False}
-        with Kaelum(load_settings(flags=given).settings) as kaelum:
-            for sims in arguments.sims:
-                for number, question in enumerate(QUESTIONS):
-                    row(kaelum, question, sims=sims, path=Path(folder) / f"{sims}-{number}.sqlite")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Kaelum(Settings(model=arguments.model, data_dir=Path(folder), cache=False)) as kaelum,
+    ):
+        for sims in arguments.sims:
+            for number, question in enumerate(QUESTIONS):
+                row(kaelum, question, sims=sims, path=Path(folder) / f"{sims}-{number}.sqlite")
 
 
 def row(kaelum: Kaelum, question: str, *, sims: int, path: Path) -> None:
@@ -54,7 +56,9 @@ def row(kaelum: Kaelum, question: str, *, sims: int, path: Path) -> None:
     with SqliteSaver.from_conn_string(str(path)) as saver:
         builder = create_kaelum(kaelum, sims=sims, early_stop=False)
         graph = builder.compile(checkpointer=saver, name="kaelum")
-        state = graph.invoke({"messages": [HumanMessage(question)]}, {"configurable": {"thread_id": "1"}})
+        config: RunnableConfig = {"configurable": {"thread_id": "1"}}
+        graph.invoke({"messages": [HumanMessage(question)]}, config)
+        state = graph.get_state(config).values
     with closing(sqlite3.connect(path)) as connection:
         count, largest = connection.execute(
             "SELECT count(*), max(length(checkpoint) + length(metadata)) FROM checkpoints"

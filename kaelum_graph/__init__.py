@@ -9,15 +9,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kaelum_adapters.chat_model import ChatKaelum as ChatKaelum
+    from kaelum_adapters.chat_server import ChatKaelumServer as ChatKaelumServer
     from kaelum_adapters.node import kaelum_node as kaelum_node
+    from kaelum_adapters.outcome_tool import kaelum_outcome_tool as kaelum_outcome_tool
     from kaelum_adapters.tool import kaelum_tool as kaelum_tool
+    from kaelum_flow.create import create_kaelum as create_kaelum
     from kaelum_flow.facade import Kaelum as Kaelum
+    from kaelum_flow.state import KaelumState as KaelumState
 
-__all__ = ["Kaelum", "kaelum_node", "kaelum_tool"]
+__all__ = [
+    "ChatKaelum",
+    "ChatKaelumServer",
+    "Kaelum",
+    "KaelumState",
+    "create_kaelum",
+    "kaelum_node",
+    "kaelum_outcome_tool",
+    "kaelum_tool",
+]
 
 _HOME = {
+    "ChatKaelum": "kaelum_adapters.chat_model",
+    "ChatKaelumServer": "kaelum_adapters.chat_server",
     "Kaelum": "kaelum_flow.facade",
+    "KaelumState": "kaelum_flow.state",
+    "create_kaelum": "kaelum_flow.create",
     "kaelum_node": "kaelum_adapters.node",
+    "kaelum_outcome_tool": "kaelum_adapters.outcome_tool",
     "kaelum_tool": "kaelum_adapters.tool",
 }
 

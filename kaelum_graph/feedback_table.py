@@ -31,23 +31,7 @@ class FeedbackTable:
         One that calls the answer wrong takes it out of the cache in the same moment. Raises `UnknownEpisode`.
         """
 
-        def add(connection: sqlite3.Connection) -> bool:
-            found = "SELECT 1 FROM episodes WHERE id = ? AND tenant = ?"
-            if connection.execute(found, (feedback.episode_id, feedback.tenant)).fetchone() is None:
-                raise UnknownEpisode(f"feedback for '{feedback.episode_id}': no such episode.")
-            kept = replace(feedback, created_at=time.time() if feedback.created_at is None else feedback.created_at)
-            cursor = connection.execute(
-                f"INSERT OR IGNORE INTO feedback ({FEEDBACK_COLUMNS}) VALUES (?, ?, ?, ?, ?)",
-                (kept.tenant, kept.id, kept.episode_id, kept.created_at, kept.content()),
-            )
-            if cursor.rowcount != 1:
-                return False
-            log_change(connection, kept)
-            if kept.refutes:
-                evict(connection, kept.episode_id)
-            return True
-
-        return self._file.write(add)
+        return self._file.write(lambda connection: insert_feedback(connection, feedback))
 
     def feedback(self, feedback_id: str, *, tenant: str = "") -> Feedback | None:
         """A rating by its id, or None."""
@@ -143,6 +127,24 @@ class FeedbackTable:
             (after, limit),
         )
         return [_change(row) for row in rows]
+
+
+def insert_feedback(connection: sqlite3.Connection, feedback: Feedback) -> bool:
+    """`FeedbackTable.add_feedback` within a transaction."""
+    found = "SELECT 1 FROM episodes WHERE id = ? AND tenant = ?"
+    if connection.execute(found, (feedback.episode_id, feedback.tenant)).fetchone() is None:
+        raise UnknownEpisode(f"feedback for '{feedback.episode_id}': no such episode.")
+    kept = replace(feedback, created_at=time.time() if feedback.created_at is None else feedback.created_at)
+    cursor = connection.execute(
+        f"INSERT OR IGNORE INTO feedback ({FEEDBACK_COLUMNS}) VALUES (?, ?, ?, ?, ?)",
+        (kept.tenant, kept.id, kept.episode_id, kept.created_at, kept.content()),
+    )
+    if cursor.rowcount != 1:
+        return False
+    log_change(connection, kept)
+    if kept.refutes:
+        evict(connection, kept.episode_id)
+    return True
 
 
 def log_change(connection: sqlite3.Connection, feedback: Feedback, *, deleted: bool = False) -> None:

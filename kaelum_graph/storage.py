@@ -18,7 +18,7 @@ from pathlib import Path
 from kaelum_graph.cache_table import CacheEntry, CacheTable, evict
 from kaelum_graph.errors import StorageError, UnknownEpisode, UsageError
 from kaelum_graph.feedback import Feedback
-from kaelum_graph.feedback_table import FeedbackTable, erase_ratings
+from kaelum_graph.feedback_table import FeedbackTable, erase_ratings, insert_feedback
 from kaelum_graph.learning_table import LearningTable, episode_ids_of_conversation, forget_events, log_episode
 from kaelum_graph.sqlite_file import SqliteFile, of_tenant
 from kaelum_graph.storage_schema import prepare
@@ -41,11 +41,19 @@ class Storage(FeedbackTable, CacheTable, LearningTable):
         super().__init__(SqliteFile(path, what="the episode store", prepare=prepare))
 
     def append_episode(
-        self, episode_id: EpisodeId, query: str, record: Json, *, tenant: str = "", seen: bytes | None = None
+        self,
+        episode_id: EpisodeId,
+        query: str,
+        record: Json,
+        *,
+        tenant: str = "",
+        seen: bytes | None = None,
+        rating: Feedback | None = None,
     ) -> None:
         """Keep an episode. Appending the same id again changes nothing, so that a retried node is harmless.
 
         `seen` is what learners see of it (`SeenEpisode.to_bytes`); without it there is nothing to learn from it.
+        A `rating` that came with it is kept in the same moment, or neither is.
         Raises `StorageError` too where another tenant has an episode of that id.
         """
         written = json.dumps(record, ensure_ascii=False)
@@ -58,9 +66,10 @@ class Storage(FeedbackTable, CacheTable, LearningTable):
             if added.rowcount == 1:
                 if seen is not None:
                     log_episode(connection, episode_id, seen)
-                return
-            if connection.execute("SELECT tenant FROM episodes WHERE id = ?", (episode_id,)).fetchone()[0] != tenant:
+            elif connection.execute("SELECT tenant FROM episodes WHERE id = ?", (episode_id,)).fetchone()[0] != tenant:
                 raise StorageError(f"{self.path}: episode '{episode_id}' is kept already.")
+            if rating is not None:
+                insert_feedback(connection, rating)
 
         self._file.write(append)
 

@@ -2,51 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from langchain_core.runnables import Runnable, RunnableLambda
-from langgraph.config import get_stream_writer
+from langchain_core.messages import AnyMessage
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 
+from kaelum_adapters.chat_model import FIELD_OF, ChatKaelum, check_arguments
+from kaelum_adapters.progress import PROGRESS_KEY, forward
 from kaelum_flow.facade import Kaelum
-from kaelum_flow.messages import answer_message, asked
-from kaelum_graph.answer import Answer, Event, Progress
 from kaelum_graph.types import Json
 
-PROGRESS_KEY = "kaelum"
+__all__ = ["PROGRESS_KEY", "forward", "kaelum_node"]
+
+PER_CALL = frozenset({"cancel", "shape", "tool_choice", "tools"})
+"""Options that are no fields of the chat model."""
 
 
-def kaelum_node(kaelum: Kaelum | None = None, **options: Any) -> Runnable[Mapping[str, Any], Json]:
+def kaelum_node(kaelum: Kaelum | None = None, **options: Any) -> Runnable[Any, Json]:
     """A node for a host graph whose state has `messages`; sync and async.
 
-    It answers the last user turn in its conversation and returns `{"messages": [AIMessage]}`, with the answer's id,
-    status and confidence in `response_metadata["kaelum"]`. Progress reaches the host's custom stream as
-    `{"kaelum": {"stage": …}}`, whether or not the host streams subgraphs. `options` are those of `Kaelum.ask`:
-    per-query settings, `tools`, a `shape`.
+    It answers the last user turn in its conversation and returns `{"messages": [AIMessage]}`: the message of
+    `ChatKaelum`, with the answer's id, status and confidence in `response_metadata["kaelum"]`. The host's stream gets
+    its tokens and reasoning as those of any chat model ("messages"), and the search's progress as
+    `{"kaelum": {"stage": …}}` ("custom"), whether or not the host streams subgraphs. `options` are those of
+    `Kaelum.ask`: per-query settings, `tenant`, `tools`, `tool_choice`, a `shape`. Raises `UsageError` for a bad one.
     """
-    served = kaelum or Kaelum()
+    given = {FIELD_OF.get(name, name): value for name, value in options.items()}
+    check_arguments(given)
+    call = {name: value for name, value in given.items() if name in PER_CALL and value is not None}
+    fields = {name: value for name, value in given.items() if name not in PER_CALL}
+    # Whether an answer is known already is for the Kaelum's own cache to say, which takes feedback.
+    model = ChatKaelum(kaelum=kaelum or Kaelum(), cache=False, **fields)
 
-    def answer(state: Mapping[str, Any]) -> Json:
-        text, turns = asked(state["messages"])
-        return reply([forward(event) for event in served.stream(text, **turns, **options)])
+    def answer(state: Any, config: RunnableConfig) -> Json:
+        return {"messages": [model.invoke(conversation(state), config, **call)]}
 
-    async def aanswer(state: Mapping[str, Any]) -> Json:
-        text, turns = asked(state["messages"])
-        return reply([forward(event) async for event in served.astream(text, **turns, **options)])
+    async def aanswer(state: Any, config: RunnableConfig) -> Json:
+        return {"messages": [await model.ainvoke(conversation(state), config, **call)]}
 
     return RunnableLambda(answer, aanswer, name="kaelum")
 
 
-def forward(event: Event) -> Event:
-    """Pass a progress event on to the host's custom stream, where there is one."""
-    if isinstance(event, Progress):
-        with suppress(RuntimeError, KeyError):  # called outside of any graph: nobody listens
-            get_stream_writer()({PROGRESS_KEY: {"stage": event.stage, **event.data}})
-    return event
-
-
-def reply(events: list[Event]) -> Json:
-    """The state update that ends a run."""
-    answer = next(event for event in reversed(events) if isinstance(event, Answer))
-    return {"messages": [answer_message(answer)]}
+def conversation(state: Any) -> Sequence[AnyMessage]:
+    """The messages of a host's state, be it a mapping or an object."""
+    return state["messages"] if isinstance(state, Mapping) else state.messages

@@ -52,7 +52,7 @@ def generate_wave(
     settings, tree = services.settings_for(current_options(state)), read_tree(state)
     plans = list(Counter(Simulation(**item["simulation"]) for item in read_wave(state)).items())
     if not plans:
-        return {}
+        return {"measured": []}
     left = seconds_left(state, settings.deadline)
     pauses = [pauses_of(services, state, simulation) for simulation, _ in plans]
     requests = [request_for(services, state, tree, settings, simulation, count) for simulation, count in plans]

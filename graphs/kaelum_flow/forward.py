@@ -3,7 +3,7 @@ respond."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from langgraph.graph import END, START, StateGraph
@@ -15,20 +15,26 @@ from kaelum_flow.review import ReviewNode
 from kaelum_flow.services import Services
 from kaelum_flow.shaping import ShapeNode
 from kaelum_flow.sources import SourceNode
-from kaelum_flow.state import KaelumState
+from kaelum_flow.state import KaelumInput, KaelumOutput, KaelumState, only
 from kaelum_graph.config import Settings
 
 
 def build_forward(
-    services: Services, *, options: Mapping[str, object] | None = None, review: bool = False
+    services: Services,
+    *,
+    options: Mapping[str, object] | None = None,
+    review: bool = False,
+    inputs: Collection[str] | None = None,
 ) -> StateGraph[Any, Any, Any, Any]:
     """The forward pass, uncompiled: the caller chooses the checkpointer and the store.
 
     `options` hold for every query that doesn't say otherwise. With `review` a person is asked about answers that don't
-    pass.
+    pass. `inputs` are the keys of `KaelumInput` that are read, all without. Raises `UsageError` for an unknown one.
     """
     nodes, calls = ForwardNodes(services, options=options or {}, review=review), CallNode(services)
-    graph: StateGraph[Any, Any, Any, Any] = StateGraph(KaelumState)
+    graph: StateGraph[Any, Any, Any, Any] = StateGraph(
+        KaelumState, input_schema=KaelumInput if inputs is None else only(inputs), output_schema=KaelumOutput
+    )
     graph.add_node("embed", nodes.embed)
     graph.add_node("call", calls.call)
     graph.add_node("cache", nodes.cache)

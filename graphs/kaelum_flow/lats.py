@@ -30,6 +30,7 @@ from kaelum_flow.state import (
     read_tree,
     read_wave,
     seconds_left,
+    tokens_left,
 )
 from kaelum_graph.config import Settings
 from kaelum_graph.learning.service import harmless
@@ -76,6 +77,7 @@ def build_lats(services: Services) -> StateGraph[Any, Any, Any, Any]:
     def evaluate(state: LatsState, config: RunnableConfig) -> Json:
         query, tree, wave = current_query(state), read_tree(state), state.get("waves", 0) + 1
         wave_items = read_wave(state)
+        # A search that another process resumes here has none.
         measured = state.get("measured") or [{}] * len(wave_items)
         items = [{**item, **own} for item, own in zip(wave_items, measured, strict=True)]
         judging = [
@@ -97,7 +99,7 @@ def build_lats(services: Services) -> StateGraph[Any, Any, Any, Any]:
         rollouts = harmless(
             "the reward model", lambda: scored(services, state, tree, rollouts, items), otherwise=rollouts
         )
-        return {"wave": packed(ROLLOUTS.dump_python(rollouts, mode="json")), **spent}
+        return {"wave": packed(ROLLOUTS.dump_python(rollouts, mode="json")), "measured": [], **spent}
 
     def backpropagate(state: KaelumState, config: RunnableConfig, writer: StreamWriter) -> Json:
         settings, tree = services.settings_for(current_options(state)), read_tree(state)
@@ -183,6 +185,6 @@ def halt_reason(services: Services, state: KaelumState, settings: Settings, tree
         return halt
     if seconds_left(state, settings.deadline) == 0.0:
         return "deadline"
-    if settings.token_budget is not None and state.get("completion_tokens", 0) >= settings.token_budget:
+    if tokens_left(state, settings.token_budget) == 0:
         return "tokens"
     return None

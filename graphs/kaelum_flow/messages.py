@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from langchain_core.messages import AIMessage, AnyMessage, ToolCall
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ToolCall
 
 from kaelum_flow.state import read_message, read_request
 from kaelum_graph.answer import Answer
@@ -26,14 +26,28 @@ def asked(messages: Sequence[AnyMessage]) -> tuple[str, dict[str, Any]]:
     return request["text"], {key: tuple(map(read_message, request[key])) for key in ("history", "since")}
 
 
-def answer_message(answer: Answer) -> AIMessage:
-    """The answer as the assistant's turn, under the answer's id; calls of tools as LangChain's own."""
+def answer_message(answer: Answer, messages: Sequence[BaseMessage] = ()) -> AIMessage:
+    """The answer as the next turn of a conversation, under its `own_id`; calls of tools as LangChain's own."""
     return AIMessage(
         content=answer.text,
-        id=answer.id,
+        id=own_id(answer.id, messages),
         tool_calls=[message_call(call) for call in answer.calls],
         response_metadata={ABOUT_KEY: about(answer)},
     )
+
+
+def own_id(answer_id: str | None, messages: Sequence[BaseMessage]) -> str | None:
+    """The id of the message that holds an answer: the answer's own, unless the conversation has a message of that id.
+
+    So it is when the cache answers the same question in it again. A graph's state would take the new message for the
+    earlier one.
+    """
+    known = {message.id for message in messages}
+    name, again = answer_id, 1
+    while name is not None and name in known:
+        again += 1
+        name = f"{answer_id}-{again}"
+    return name
 
 
 def about(answer: Answer) -> Json:

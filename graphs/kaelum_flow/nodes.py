@@ -8,6 +8,7 @@ import json
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import StreamWriter
@@ -37,6 +38,7 @@ from kaelum_flow.state import (
     read_tree,
     requested_shape,
     seconds_left,
+    tokens_left,
 )
 from kaelum_graph.answer import Answer, Cost
 from kaelum_graph.calls import call_key
@@ -113,6 +115,8 @@ class ForwardNodes:
             "reflections": earlier.reflections if earlier else [],
             "halt": None,
             "overruled": None,
+            "seconds_before": 0.0,
+            "tokens_before": 0,
             "reviewed": None,
             "verdict": None,
             "recorded": True,
@@ -228,6 +232,7 @@ class ForwardNodes:
         token = cancel_token(config)
         return {
             "verdict": verdict.to_json(),
+            "judged_at": time.time(),
             "halt": "cancelled" if token is not None and token.cancelled else state.get("halt"),
         }
 
@@ -236,8 +241,8 @@ class ForwardNodes:
         asked, else "feedback", by way of "shape" where the answer must have a form.
         """
         settings, verdict = self._settings(state), state.get("verdict") or {}
-        tokens_spent = settings.token_budget is not None and state.get("completion_tokens", 0) >= settings.token_budget
-        spent = tokens_spent or state.get("halt") in EXHAUSTED or seconds_left(state, settings.deadline) == 0.0
+        nothing_left = 0 in (tokens_left(state, settings.token_budget), seconds_left(state, settings.deadline))
+        spent = nothing_left or state.get("halt") in EXHAUSTED
         may_reflect = len(state.get("reflections") or []) < settings.max_reflections
         if not verdict["passed"] and may_reflect and not spent:
             return "reflect"
@@ -253,7 +258,12 @@ class ForwardNodes:
         return {"reflections": [*(state.get("reflections") or []), reflection], "halt": None}
 
     def feedback(self, state: KaelumState) -> Json:
-        """Write the episode durably, and the answer to the cache if it earned that. A full disk loses no answer."""
+        """Write the episode durably, and the answer to the cache if it earned that. A full disk loses no answer.
+
+        A run that was forked from an earlier checkpoint, and came to something else, is an episode of its own.
+        """
+        if forked := self._kept_otherwise(state):
+            state = cast("KaelumState", {**state, **forked})
         settings, query, answer = self._settings(state), current_query(state), self._answer(state)
         earlier = state.get("earlier") or {}
         record = {
@@ -272,14 +282,15 @@ class ForwardNodes:
         seen = None
         if settings.learning:
             seen = harmless("telling the learners", lambda: seen_bytes(self.services, state), otherwise=None)
+        review = review_of(state, tenant=current_tenant(state))
         try:
-            self.services.storage.append_episode(answer.id, query.text, record, tenant=current_tenant(state), seen=seen)
+            # Before the cache: what a reviewer corrected is taken out of it, and the correction put in.
+            self.services.storage.append_episode(
+                answer.id, query.text, record, tenant=current_tenant(state), seen=seen, rating=review
+            )
             self.services.measurements.learn(answer.id, read_tree(state), first=earlier.get("rollouts", 0))
             if not earlier:
                 learn_structures(self.services, state, read_tree(state), answer.id)
-            if (review := review_of(state, tenant=current_tenant(state))) is not None:
-                # Before the cache: what was corrected is taken out of it, and the correction put in.
-                self.services.storage.add_feedback(review)
             if settings.cache and features is not None and earned(answer) and may_be_kept(self.services, state):
                 self.services.cache.add(
                     CacheEntry(
@@ -292,17 +303,28 @@ class ForwardNodes:
                     )
                 )
         except StorageError as error:
-            return {"recorded": False, "notices": [*(state.get("notices") or []), str(error)]}
+            return {**forked, "recorded": False, "notices": [*(state.get("notices") or []), str(error)]}
         finally:
             self.services.shelf.drop(answer.id)
         if seen is not None:
             self.services.tell_learner()
-        return {"recorded": True}
+        return {**forked, "recorded": True}
+
+    def _kept_otherwise(self, state: KaelumState) -> Json:
+        """A new `episode_id` where another branch of the same run has kept its episode under this one; else nothing."""
+        try:
+            record = self.services.storage.episode(state.get("episode_id", ""), tenant=current_tenant(state))
+        except StorageError:  # then nothing can be kept, as will be told
+            return {}
+        own = {"tree": read_tree(state).to_json() if state.get("tree") else None, "verdict": state.get("verdict")}
+        if record is None or json.loads(json.dumps(own)) == {key: record.get(key) for key in own}:
+            return {}
+        return {"episode_id": uuid.uuid4().hex}
 
     def respond(self, state: KaelumState, writer: StreamWriter) -> Json:
         """Give the answer: as pieces of text on the stream, as a message, and whole with its story."""
         cached = state.get("cached")
-        seconds = time.time() - state.get("started_at", time.time())
+        seconds = seconds_taken(state)
         if cached is not None:
             stored = Answer.from_json(cached)
             # Whether to call tools may have been put to the vote before the cache was looked into.
@@ -319,9 +341,13 @@ class ForwardNodes:
         answer = dataclasses.replace(answer, state_version=state.get("state_version", ""))
         for line in answer.text.splitlines(keepends=True):
             writer({"stage": "text", "text": line})
+        message = answer_message(answer, state.get("messages") or ())
+        if cached is not None:
+            # The same answer may be given in many turns, also in some that this graph is not shown.
+            message.id = f"{answer.id}-{state.get('episode_id', '')[:8]}"
         return {
             "answer": answer.to_json(),
-            "messages": [answer_message(answer)],
+            "messages": [message],
         }
 
     def _settings(self, state: KaelumState) -> Settings:
@@ -369,7 +395,7 @@ class ForwardNodes:
                 completion_tokens=state.get("completion_tokens", 0),
                 rollouts=len(read_tree(state).rollouts) - earlier.get("rollouts", 0) + len(call_candidates(state)),
                 waves=state.get("waves", 0) - earlier.get("waves", 0) + read_called(state).get("waves", 0),
-                seconds=time.time() - state.get("started_at", time.time()),
+                seconds=seconds_taken(state),
             ),
             sources=cited(state, verdict.answer),
             calls=called(state),
@@ -377,6 +403,11 @@ class ForwardNodes:
             notices=(*(state.get("notices") or []), *verdict.notices),
             state_version=state.get("state_version", ""),
         )
+
+
+def seconds_taken(state: KaelumState) -> float:
+    """How long the query has been worked on; a reviewer's time is not counted."""
+    return time.time() - state.get("started_at", time.time()) + state.get("seconds_before", 0.0)
 
 
 def route_event(route: Json) -> Json:

@@ -44,31 +44,69 @@ class Ratings:
         a tenant's own. A score under 0.5, or a correction, takes the answer out of the cache. Raises `UnknownEpisode`,
         also for another tenant's, and `UsageError` for an unknown worker or a score out of range.
         """
-        if worker is not None:
-            find_worker(worker)
-        storage, named, tenant = self.services.storage, well_formed(episode_id_or_query), checked_tenant(tenant)
-        rating = Feedback(
-            id=uuid.uuid4().hex if feedback_id is None else well_formed(feedback_id),
-            episode_id=EpisodeId(named),
-            tenant=tenant,
+        rating = rating_of(
+            episode_id_or_query,
+            uuid.uuid4().hex if feedback_id is None else feedback_id,
             score=score,
-            correction=None if answer is None else well_formed(answer),
+            answer=answer,
             worker=worker,
-            comment=None if comment is None else well_formed(comment),
-            steps=tuple(steps),
-            source=well_formed(source),
-            key=well_formed(key),
+            comment=comment,
+            steps=steps,
+            tenant=tenant,
+            source=source,
+            key=key,
         )
-        if rating.says_nothing:
-            raise UsageError("feedback says nothing: give a score, an answer, a worker, steps or a comment.")
-        if not storage.has_episode(named, tenant=tenant):
-            newest = storage.latest_episode_id(named, tenant=tenant)
+        storage, named = self.services.storage, rating.episode_id
+        if not storage.has_episode(named, tenant=rating.tenant):
+            newest = storage.latest_episode_id(named, tenant=rating.tenant)
             if newest is None:
                 raise UnknownEpisode(f"feedback for '{named}': no such episode.")
             rating = dataclasses.replace(rating, episode_id=newest)
         added = storage.add_feedback(rating)
         self.services.tell_learner()
         return added
+
+    def put_feedback(
+        self,
+        answer_id: str,
+        feedback_id: str,
+        *,
+        score: float | None = None,
+        answer: str | None = None,
+        worker: str | None = None,
+        comment: str | None = None,
+        steps: Sequence[tuple[int, float]] = (),
+        tenant: str = "",
+        source: str = "python",
+        key: str = "",
+    ) -> bool:
+        """Keep a rating of the answer of that id, which takes the place of all that `feedback_id` said before.
+
+        True when it says something else now; it is on disk then. Fields mean, and are checked, as with `feedback`.
+        """
+        rating = rating_of(
+            answer_id,
+            feedback_id,
+            score=score,
+            answer=answer,
+            worker=worker,
+            comment=comment,
+            steps=steps,
+            tenant=tenant,
+            source=source,
+            key=key,
+        )
+        changed = self.services.storage.add_feedback(rating)
+        if not changed:
+
+            def replaced(before: Feedback) -> Feedback:
+                nonlocal changed
+                changed = before != rating
+                return dataclasses.replace(rating, created_at=before.created_at)
+
+            self.services.storage.update_feedback(rating.id, replaced, tenant=rating.tenant)
+        self.services.tell_learner()
+        return changed
 
     def update_feedback(
         self,
@@ -125,14 +163,8 @@ class Ratings:
         anything; it is on disk then. Raises as `feedback` does.
         """
         source = CHECKED_OUTCOME if checked else OUTCOME
-        known = well_formed(answer_id)
-        named = f"{source}-{known}"
-        if self.feedback(known, score=score, comment=comment, feedback_id=named, tenant=tenant, source=source):
-            return True
-        before = self.services.storage.feedback(named, tenant=checked_tenant(tenant))
-        if before is None or (before.score == score and comment in (None, before.comment)):
-            return False
-        return self.update_feedback(named, score=score, comment=comment, tenant=tenant)
+        named = f"{source}-{answer_id}"
+        return self.put_feedback(answer_id, named, score=float(score), comment=comment, tenant=tenant, source=source)
 
     async def areport_outcome(self, answer_id: str, score: float, **outcome: Any) -> bool:
         """`report_outcome` off the event loop."""
@@ -141,3 +173,36 @@ class Ratings:
     async def afeedback(self, episode_id_or_query: str, **rating: Any) -> bool:
         """`feedback` off the event loop."""
         return await asyncio.to_thread(self.feedback, episode_id_or_query, **rating)
+
+
+def rating_of(
+    episode_id: str,
+    feedback_id: str,
+    *,
+    score: float | None,
+    answer: str | None,
+    worker: str | None,
+    comment: str | None,
+    steps: Sequence[tuple[int, float]],
+    tenant: str,
+    source: str,
+    key: str,
+) -> Feedback:
+    """A rating with texts as UTF-8 can hold them. Raises `UsageError` for one that makes no sense or says nothing."""
+    if worker is not None:
+        find_worker(worker)
+    rating = Feedback(
+        id=well_formed(feedback_id),
+        episode_id=EpisodeId(well_formed(episode_id)),
+        tenant=checked_tenant(tenant),
+        score=score,
+        correction=None if answer is None else well_formed(answer),
+        worker=worker,
+        comment=None if comment is None else well_formed(comment),
+        steps=tuple(steps),
+        source=well_formed(source),
+        key=well_formed(key),
+    )
+    if rating.says_nothing:
+        raise UsageError("feedback says nothing: give a score, an answer, a worker, steps or a comment.")
+    return rating

@@ -21,10 +21,11 @@ from kaelum_flow.state import (
     current_query,
     current_request,
     current_route,
-    packed,
     read_tree,
     well_formed,
 )
+from kaelum_graph.answer import Alternative, Choice
+from kaelum_graph.equality import answers_equal
 from kaelum_graph.errors import UsageError
 from kaelum_graph.evidence import Evidence, Outcome, Tier
 from kaelum_graph.feedback import Feedback
@@ -71,7 +72,12 @@ class ReviewNode:
             case _:
                 said = {"score": 0.0}
                 after = judged(verdict, "fail", "rejected on review", text=verdict.text)
-        return {"verdict": after.to_json(), "reviewed": said}
+        waited = time.time() - state.get("judged_at", time.time())
+        return {
+            "verdict": after.to_json(),
+            "reviewed": said,
+            "started_at": state.get("started_at", time.time()) + waited,
+        }
 
     def question(self, state: KaelumState, verdict: Verdict) -> Json:
         """What the person sees: the interrupt's value."""
@@ -97,14 +103,13 @@ class ReviewNode:
 
     def search_on(self, state: KaelumState, sims: int) -> Json:
         """`sims` rollouts more in the same tree; time and tokens are counted anew, and what stopped it won't again."""
-        options, request = dict(current_options(state)), current_request(state)
-        settings = self.services.settings_for({**options, "sims": sims})
-        if settings.token_budget is not None:
-            options["token_budget"] = settings.token_budget + state.get("completion_tokens", 0)
+        settings = self.services.settings_for({**current_options(state), "sims": sims})
+        taken = state.get("judged_at", time.time()) - state.get("started_at", time.time())
         return {
-            "request": packed({**request, "options": options}),
             "route": further_route(current_route(state), read_tree(state), settings=settings),
             "started_at": time.time(),
+            "seconds_before": state.get("seconds_before", 0.0) + taken,
+            "tokens_before": state.get("completion_tokens", 0),
             "overruled": state.get("halt"),
             "halt": None,
         }
@@ -134,16 +139,55 @@ def review_of(state: KaelumState, *, tenant: str) -> Feedback | None:
 def judged(verdict: Verdict, outcome: Outcome, reason: str, *, text: str, answer: str | None = None) -> Verdict:
     """The verdict with a person's vote, which outweighs every other."""
     vote, passed = Evidence(tier=Tier.HUMAN, source=PERSON, outcome=outcome, reason=reason), outcome == "pass"
-    others = () if answer is not None else verdict.evidence
-    return dataclasses.replace(
+    after = dataclasses.replace(
         verdict,
         passed=passed,
         status="verified" if passed else "unsure",
         text=text,
-        answer=verdict.answer if answer is None else answer,
         confidence=(PASS_CONFIDENCE if passed else FAIL_CONFIDENCE)[Tier.HUMAN],
-        evidence=(vote, *others),
+        evidence=(vote, *verdict.evidence),
         reasons=() if passed else (reason, *verdict.reasons),
+    )
+    if answer is None:
+        best = [
+            dataclasses.replace(one, confidence=after.confidence, status=after.status) for one in verdict.choices[:1]
+        ]
+        leading = [dataclasses.replace(one, confidence=after.confidence) for one in verdict.alternatives[:1]]
+        return dataclasses.replace(
+            after, choices=(*best, *verdict.choices[1:]), alternatives=(*leading, *verdict.alternatives[1:])
+        )
+    return corrected(after, answer, vote)
+
+
+def corrected(verdict: Verdict, answer: str, vote: Evidence) -> Verdict:
+    """The verdict with the answer that a person gave, and the search's own as what they are then: wrong, but for one
+    that equals it."""
+    equal = [one for one in verdict.alternatives if answers_equal(one.answer, answer)]
+    given = Alternative(
+        answer=answer,
+        share=sum(one.share for one in equal),
+        confidence=verdict.confidence,
+        rollouts=tuple(rollout for one in equal for rollout in one.rollouts),
+    )
+    wrong = [
+        dataclasses.replace(one, confidence=FAIL_CONFIDENCE[Tier.HUMAN])
+        for one in verdict.alternatives
+        if one not in equal
+    ]
+    choice = Choice(
+        text=answer,
+        answer=answer,
+        confidence=verdict.confidence,
+        share=given.share,
+        worker=verdict.worker,
+        status=verdict.status,
+    )
+    return dataclasses.replace(
+        verdict,
+        answer=answer,
+        evidence=(vote,),
+        alternatives=(given, *wrong),
+        choices=(choice,) if verdict.choices else (),
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from kaelum_flow.plans import choice_of
 from kaelum_flow.seen import packed_states
 from kaelum_flow.services import Services
-from kaelum_flow.state import KaelumState, current_query, read_wave, well_formed
+from kaelum_flow.state import KaelumState, current_query, read_wave, tokens_left, well_formed
 from kaelum_graph.acting import Turn
 from kaelum_graph.attempts import Attempt, asked_again, verification
 from kaelum_graph.config import Settings
@@ -98,8 +98,7 @@ def request_for(
     else:
         prompt = asked_again(worker.prompt(query), attempt, simulation.operator)
     max_tokens = settings.max_tokens or prompt.max_tokens
-    if settings.token_budget is not None:
-        left = settings.token_budget - state.get("completion_tokens", 0)
+    if (left := tokens_left(state, settings.token_budget)) is not None:
         max_tokens = max(1, min(max_tokens, left // max(1, len(read_wave(state)))))
     # Nodes and rollouts are numbered in order, so no two requests of one wave share a seed.
     place = simulation.node_id if simulation.target is None else 5_000 + simulation.target

@@ -19,6 +19,7 @@ from kaelum_flow.state import (
     read_tree,
     requested_shape,
     seconds_left,
+    tokens_left,
 )
 from kaelum_graph.config import Settings
 from kaelum_graph.errors import ModelError
@@ -87,6 +88,8 @@ class ShapeNode:
 
 def drafts_of(state: KaelumState, verdict: Verdict) -> list[Draft]:
     """What there is to put in form: the answer, or each of several. An unsure one as it was, not as it is told."""
+    if (right := (state.get("reviewed") or {}).get("correction")) is not None:
+        return [Draft(text=right)]
     if verdict.choices:
         return [Draft(text=choice.text, answer=choice.answer) for choice in verdict.choices]
     rollouts = read_tree(state).rollouts
@@ -115,7 +118,8 @@ class _Shaping:
 
     def run(self, drafts: Sequence[Draft]) -> None:
         """Ask until every draft has something that fits, or the rounds are used up."""
-        self.results, self._texts, self._faults = [None] * len(drafts), [[] for _ in drafts], [""] * len(drafts)
+        self._texts, self._faults = [[] for _ in drafts], [""] * len(drafts)
+        self.results = [self._given(draft) for draft in drafts]
         limit = self._settings.max_tokens or SHAPE_TOKENS
         for turn in range(ROUNDS):
             open_drafts = [place for place, result in enumerate(self.results) if result is None]
@@ -171,6 +175,12 @@ class _Shaping:
             self.completion_tokens += sample.completion_tokens
             self._texts[place].append(sample.text)
 
+    def _given(self, draft: Draft) -> Shaped | None:
+        """What a person gave in the form already is the answer as it stands."""
+        if "correction" in (self._state.get("reviewed") or {}) and self._fits(draft.text):
+            return Shaped(text=draft.text, share=1.0)
+        return None
+
     def _fits(self, text: str) -> bool:
         try:
             self._rules.read(text)
@@ -179,10 +189,9 @@ class _Shaping:
         return True
 
     def _spent(self) -> bool:
-        budget = self._settings.token_budget
-        used = self._state.get("completion_tokens", 0) + self.completion_tokens
+        tokens = tokens_left(self._state, self._settings.token_budget)
         no_time = seconds_left(self._state, self._settings.deadline, shaping=True) == 0.0
-        return self._cancelled() or no_time or (budget is not None and used >= budget)
+        return self._cancelled() or no_time or (tokens is not None and self.completion_tokens >= tokens)
 
     def _cancelled(self) -> bool:
         return self._cancel is not None and self._cancel.cancelled

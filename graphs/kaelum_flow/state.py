@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import time
 import zlib
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, NotRequired, TypeVar, cast
+from collections.abc import Callable, Collection, Sequence
+from typing import Annotated, Any, NotRequired, TypeVar, cast, get_type_hints
 
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ToolMessage
 from langgraph.channels import UntrackedValue
@@ -32,22 +32,25 @@ SHAPING_TIME = 0.2
 ROLES: dict[str, Role] = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
 
 
-class KaelumState(TypedDict):
-    """State of one query. A caller gives `query` (with `history` and `options`) or `messages`; `answer` is the result.
+class KaelumOutput(TypedDict):
+    """What a run gives: its `messages`, the last of them the answer, and `answer`, which is `Answer.to_json()` without
+    the trace (`trace_of` reads that out of the state)."""
+
+    messages: Annotated[list[AnyMessage], add_messages]
+    answer: NotRequired[Json | None]
+
+
+class KaelumInput(TypedDict):
+    """What a caller gives: `query` (with `history`) or `messages`.
 
     `since` are the turns after the query: calls of tools and their results. With `tools` (and `tool_choice`) the answer
     may be calls, for the caller to make; with `shape` its text is JSON of that form. These are the fields of `Message`,
-    `Tool`, `ToolChoice` and `Shape` as plain JSON; a tool may also have OpenAI's form.
+    `Tool`, `ToolChoice` and `Shape` as plain JSON; a tool may also have OpenAI's form. `options` are per-query
+    settings.
 
     `continue_from`, the id of a stored episode, stands for its query and history: its search is taken up again, with
-    `options` over its own. `earlier` then says what that search had come to. `tenant`, "" for the local user, says
-    whose the query is: episodes and cached answers of others are not seen.
-
-    No key but `messages` has a reducer: the LATS subgraph shares these keys, and a sum would be added once more when
-    the subgraph returns. The first node takes the input keys into `request` and resets the rest, so that nothing of an
-    earlier query on the same thread reaches the next one. `request`, `tree` (`SearchTree.to_json()`), `wave` (the
-    simulations under way) and `called` are packed (`packed`). `answer` is `Answer.to_json()` without the trace, which
-    `trace_of` reads out of the state. Times are seconds since the epoch: a run may resume in another process.
+    `options` over its own. `tenant`, "" for the local user, says whose the query is: episodes and cached answers of
+    others are not seen.
     """
 
     messages: Annotated[list[AnyMessage], add_messages]
@@ -60,6 +63,20 @@ class KaelumState(TypedDict):
     options: NotRequired[Json | None]
     continue_from: NotRequired[str | None]
     tenant: NotRequired[str | None]
+
+
+class KaelumState(KaelumInput, KaelumOutput):
+    """State of one query: what it was given, what it gives, and what its nodes tell each other.
+
+    A host graph that has Kaelum for a subgraph shares the keys of input and output alone, whatever its own are called.
+
+    No key but `messages` has a reducer: the LATS subgraph shares these keys, and a sum would be added once more when
+    the subgraph returns. The first node takes the input keys into `request` and resets the rest, so that nothing of an
+    earlier query on the same thread reaches the next one. `request`, `tree` (`SearchTree.to_json()`), `wave` (the
+    simulations under way) and `called` are packed (`packed`). `earlier` says what a continued search had come to. Times
+    are seconds since the epoch: a run may resume in another process.
+    """
+
     request: NotRequired[bytes]  # packed
     earlier: NotRequired[Json | None]
     episode_id: NotRequired[str]
@@ -78,13 +95,23 @@ class KaelumState(TypedDict):
     completion_tokens: NotRequired[int]
     reflections: NotRequired[list[str]]
     halt: NotRequired[str | None]
+    judged_at: NotRequired[float]  # when the verdict was reached
     overruled: NotRequired[str | None]  # the `halt` in spite of which a reviewer sent the search on
+    seconds_before: NotRequired[float]  # that the search had taken by then
+    tokens_before: NotRequired[int]  # completion tokens that it had taken by then
     reviewed: NotRequired[Json | None]  # what the reviewer said: `score` or `correction`
     verdict: NotRequired[Json | None]
     shaped: NotRequired[Json | None]  # how many texts were asked for in form, and how far they agree
     recorded: NotRequired[bool]
     notices: NotRequired[list[str]]
-    answer: NotRequired[Json | None]
+
+
+def only(inputs: Collection[str]) -> Any:
+    """The part of `KaelumInput` that has these keys. Raises `UsageError` for one that it lacks."""
+    fields = get_type_hints(KaelumInput, include_extras=True)
+    if unknown := sorted(set(inputs) - set(fields)):
+        raise UsageError(f"unknown input '{unknown[0]}'; known: {', '.join(sorted(fields))}.")
+    return TypedDict("KaelumInput", {key: fields[key] for key in fields if key in inputs})  # pyright: ignore
 
 
 class LatsState(KaelumState):
@@ -99,9 +126,9 @@ def packed(value: Any) -> bytes:
     return zlib.compress(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(), 6)
 
 
-def unpacked(data: bytes | None) -> Any:
-    """The value that `packed` took; None for None."""
-    return None if data is None else json.loads(zlib.decompress(data))
+def unpacked(data: Any) -> Any:
+    """The value that `packed` took; None for None. What a checkpoint of an earlier version holds is not packed."""
+    return json.loads(zlib.decompress(data)) if isinstance(data, bytes) else data
 
 
 def read_request(state: KaelumState) -> Json:
@@ -287,6 +314,13 @@ def read_wave(state: KaelumState) -> list[Json]:
 def read_called(state: KaelumState) -> Json:
     """The turns that were sampled with the caller's tools, and what they came to; empty where none were."""
     return unpacked(state.get("called")) or {}
+
+
+def tokens_left(state: KaelumState, budget: int | None) -> int | None:
+    """Completion tokens that may still be generated, at least 0; None without a budget."""
+    if budget is None:
+        return None
+    return max(0, budget - state.get("completion_tokens", 0) + state.get("tokens_before", 0))
 
 
 def text_of(message: BaseMessage) -> str:

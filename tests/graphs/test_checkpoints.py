@@ -9,7 +9,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Generator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,10 @@ from langgraph.types import Send
 
 from kaelum_flow.create import create_kaelum
 from kaelum_flow.trace import trace_of
+from kaelum_graph.answer import Answer, Progress
+from kaelum_graph.errors import UsageError
 from kaelum_graph.storage import STORE_FILE, Storage
+from kaelum_graph.tree import SearchTree
 from tests.graphs import resumed_process
 from tests.graphs.conftest import MakeKaelum
 from tests.graphs.scripted_model import always
@@ -120,10 +123,9 @@ def test_no_checkpoint_of_a_long_search_is_large(make_kaelum: MakeKaelum, tmp_pa
     builder = create_kaelum(kaelum, worker="math", sims=32, early_stop=False, max_reflections=1)
     path = tmp_path / "host.sqlite"
     with SqliteSaver.from_conn_string(str(path)) as saver:
-        state = builder.compile(checkpointer=saver, name="kaelum").invoke(
-            {"messages": [HumanMessage("How many apples are left?")]}, CONFIG
-        )
-    assert len((trace_of(state) or {})["rollouts"]) == 32
+        graph = builder.compile(checkpointer=saver, name="kaelum")
+        graph.invoke({"messages": [HumanMessage("How many apples are left?")]}, CONFIG)
+        assert len((trace_of(graph.get_state(CONFIG).values) or {})["rollouts"]) == 32
     with closing(sqlite3.connect(path)) as connection:
         (checkpoints,) = connection.execute("SELECT max(length(checkpoint) + length(metadata)) FROM checkpoints")
         (writes,) = connection.execute("SELECT max(size) FROM (SELECT sum(length(value)) AS size FROM writes "
@@ -146,8 +148,8 @@ def test_what_is_measured_of_tokens_is_not_kept(make_kaelum: MakeKaelum) -> None
 def test_the_reward_model_still_reads_what_is_measured(make_kaelum: MakeKaelum) -> None:
     """What isn't kept still reaches the next node: the steps of every rollout are scored."""
     graph = create_kaelum(make_kaelum(always(BOXED)), worker="math", sims=4).compile(checkpointer=InMemorySaver())
-    state = graph.invoke({"messages": [HumanMessage(EQUATION)]}, CONFIG)
-    assert state["verdict"]["path_score"] is not None
+    graph.invoke({"messages": [HumanMessage(EQUATION)]}, CONFIG)
+    assert graph.get_state(CONFIG).values["verdict"]["path_score"] is not None
 
 
 def test_a_fan_out_of_questions_is_answered_side_by_side(make_kaelum: MakeKaelum) -> None:
@@ -206,3 +208,94 @@ def test_a_killed_search_goes_on_where_it_was(tmp_path: Path, encoder_folder: Pa
     with closing(Storage(tmp_path / "data" / STORE_FILE)) as storage:
         assert storage.has_episode(told["id"])
         assert storage.counts(tenant=None)["episodes"] == 1
+
+
+def test_an_answer_that_was_given_before_is_a_message_of_its_own(make_kaelum: MakeKaelum) -> None:
+    """The cache answers under the first answer's id; a state must not take the second turn for the first."""
+    graph = create_kaelum(make_kaelum(always(BOXED), cache=True), worker="math").compile()
+    first = graph.invoke({"messages": [HumanMessage(EQUATION)]})
+    again = {"messages": [HumanMessage(EQUATION)], "query": EQUATION}
+    second = graph.invoke({**again, "messages": [*first["messages"], *again["messages"]]})
+    assert second["answer"]["cache"] == "hit"
+    assert [message.type for message in second["messages"]] == ["human", "ai", "human", "ai"]
+
+
+def test_a_hosts_keys_are_its_own(make_kaelum: MakeKaelum) -> None:
+    """Names that a host's state is likely to have, which Kaelum's nodes use among themselves."""
+
+    class Host(MessagesState):
+        sources: list[str]
+        route: str
+        features: int
+
+    around: StateGraph[Any, Any, Any, Any] = StateGraph(Host)
+    around.add_node("kaelum", create_kaelum(make_kaelum(always(BOXED)), worker="math").compile())
+    around.add_edge(START, "kaelum")
+    own = {"sources": ["a", "b"], "route": "north", "features": 7}
+    state = around.compile().invoke({"messages": [HumanMessage(EQUATION)], **own})
+    assert {key: state[key] for key in own} == own
+    assert set(create_kaelum(make_kaelum(always(BOXED))).compile().invoke(
+        {"messages": [HumanMessage(EQUATION)]}
+    )) == {"messages", "answer"}  # fmt: skip
+
+
+def test_a_host_may_have_every_name_to_itself(make_kaelum: MakeKaelum) -> None:
+    class Host(MessagesState):
+        query: str
+        options: str
+        tenant: str
+
+    kaelum = make_kaelum(always(BOXED))
+    around: StateGraph[Any, Any, Any, Any] = StateGraph(Host)
+    around.add_node("kaelum", create_kaelum(kaelum, inputs=("messages",), worker="math").compile())
+    around.add_edge(START, "kaelum")
+    own = {"query": "SELECT 1", "options": "none", "tenant": "somebody"}
+    state = around.compile().invoke({"messages": [HumanMessage(EQUATION)], **own})
+    assert {key: state[key] for key in own} == own
+    told = state["messages"][-1].response_metadata["kaelum"]
+    assert told["answer"] == "5"
+    assert kaelum.services.storage.has_episode(told["id"], tenant="")
+
+
+def test_an_unknown_input_is_refused(make_kaelum: MakeKaelum) -> None:
+    with pytest.raises(UsageError, match="unknown input 'question'"):
+        create_kaelum(make_kaelum(always(BOXED)), inputs=("question",))
+
+
+def test_known_answers_of_a_fan_out_are_messages_of_their_own(make_kaelum: MakeKaelum) -> None:
+    kaelum = make_kaelum(always(BOXED), cache=True)
+    kaelum.ask(EQUATION, worker="math")
+
+    def spread(state: Any) -> list[Send]:
+        return [Send("kaelum", {"messages": [HumanMessage(EQUATION)]}) for _ in range(2)]
+
+    around: StateGraph[Any, Any, Any, Any] = StateGraph(MessagesState)
+    around.add_node("kaelum", create_kaelum(kaelum, worker="math").compile())
+    around.add_conditional_edges(START, spread, ["kaelum"])
+    state = around.compile().invoke({"messages": [HumanMessage("Both, please.")]})
+    told = [one.response_metadata["kaelum"] for one in state["messages"] if isinstance(one, AIMessage)]
+    assert [one["cache"] for one in told] == ["hit", "hit"]
+    assert told[0]["id"] == told[1]["id"]
+
+
+def test_a_checkpoint_of_an_earlier_version_is_read() -> None:
+    tree = SearchTree().to_json()
+    values: Any = {"tree": tree, "route": {}, "wave": []}
+    assert (trace_of(values) or {})["rollouts"] == []
+
+
+def test_a_search_that_gets_no_more_places_gives_what_it_has(make_kaelum: MakeKaelum) -> None:
+    """A wave of nothing comes after one that was measured."""
+    kaelum = make_kaelum(lambda request, index: f"The answer is \\boxed{{{index}}}", slots=4, cache=False, seed=None)
+    scheduler = kaelum.services.slots
+    assert scheduler is not None
+    last, taken = None, False
+    with ExitStack() as held:
+        for event in kaelum.stream("How many?", worker="math", sims=12, early_stop=False, deadline=10.0):
+            if not taken and isinstance(event, Progress) and event.stage == "wave" and event.data["rollouts"] == 4:
+                held.enter_context(scheduler.request("another", wanted=4, bid=1e9))
+                taken = True
+            last = event if isinstance(event, Answer) else last
+    assert last is not None
+    assert last.stop_reason == "deadline"
+    assert last.cost.rollouts == 4

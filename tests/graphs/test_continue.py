@@ -204,9 +204,11 @@ def test_a_graph_of_ones_own_continues_and_forgets(make_kaelum: MakeKaelum, monk
     config: RunnableConfig = {"configurable": {"thread_id": "one"}}
     options = {"worker": "math", "sims": 4}
     first = graph.invoke({"messages": [HumanMessage(APPLES)], "options": options}, config)["answer"]
-    second = graph.invoke({"continue_from": first["id"], "options": {"sims": 4}}, config)
+    graph.invoke({"continue_from": first["id"], "options": {"sims": 4}}, config)
+    second = graph.get_state(config).values
     assert len(tried(second)["rollouts"]) == 8
-    third = graph.invoke({"messages": [HumanMessage(APPLES)], "options": options}, config)
+    graph.invoke({"messages": [HumanMessage(APPLES)], "options": options}, config)
+    third = graph.get_state(config).values
     assert (len(tried(third)["rollouts"]), third["answer"]["cost"]["rollouts"]) == (4, 4)
     assert tried(third)["continued_from"] is None
 

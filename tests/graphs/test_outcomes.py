@@ -63,3 +63,18 @@ def test_what_makes_no_sense_is_refused(kaelum: Kaelum) -> None:
 async def test_it_is_reported_off_the_loop_too(kaelum: Kaelum) -> None:
     answer = await kaelum.aask(QUESTION, worker="math", sims=4)
     assert await kaelum.areport_outcome(answer.id, 1.0)
+
+
+def test_an_outcome_is_of_an_answer_and_of_no_text(kaelum: Kaelum) -> None:
+    kaelum.ask(QUESTION, worker="math", sims=4)
+    with pytest.raises(UnknownEpisode):
+        kaelum.report_outcome(QUESTION, 1.0)
+
+
+def test_a_rating_that_is_put_takes_the_place_of_all_that_was_said(kaelum: Kaelum) -> None:
+    answer = kaelum.ask(QUESTION, worker="math", sims=4)
+    assert kaelum.put_feedback(answer.id, "mine", score=0.0, answer="12", comment="no")
+    assert kaelum.put_feedback(answer.id, "mine", score=1.0)
+    assert not kaelum.put_feedback(answer.id, "mine", score=1.0)
+    (kept,) = kaelum.services.storage.feedback_for(answer.id)
+    assert (kept.score, kept.correction, kept.comment) == (1.0, None, None)

@@ -6,7 +6,9 @@ allowed. OpenAI's clients won't start without some key, so any text that isn't i
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from fastapi import Request
@@ -14,9 +16,9 @@ from starlette.datastructures import Headers
 
 from kaelum_adapters.openai_api.errors import ApiError
 from kaelum_adapters.openai_api.exchange import Caller
-from kaelum_adapters.openai_api.keys import PREFIX
+from kaelum_adapters.openai_api.keys import PREFIX, KeyBook
 from kaelum_adapters.openai_api.options import ServerOptions
-from kaelum_adapters.openai_api.server import Server, server_of
+from kaelum_adapters.openai_api.server import server_of
 
 CALLER = "kaelum.caller"
 """Where the scope of a request holds its `Caller`, for the log."""
@@ -24,12 +26,23 @@ CALLER = "kaelum.caller"
 
 async def caller(request: Request) -> Caller:
     """The caller of this request. Raises `ApiError` 401 for a bad or missing key, 403 for a stranger's web page."""
-    found = identify(server_of(request), request.headers)
+    # In a thread: a changed file of keys is read, and a host's event loop may forbid what blocks it.
+    found = await asyncio.to_thread(identify, server_of(request), request.headers)
     request.scope[CALLER] = found
     return found
 
 
-def identify(server: Server, headers: Headers) -> Caller:
+class Door(Protocol):
+    """What decides who comes in, here and at other servers of this process."""
+
+    @property
+    def keys(self) -> KeyBook: ...
+
+    @property
+    def options(self) -> ServerOptions: ...
+
+
+def identify(server: Door, headers: Headers) -> Caller:
     """The caller that these headers name; raises as `caller` does."""
     given = _given_key(headers)
     if given.startswith(PREFIX):
@@ -45,7 +58,7 @@ def identify(server: Server, headers: Headers) -> Caller:
     return Caller()
 
 
-def anonymous_allowed(server: Server) -> bool:
+def anonymous_allowed(server: Door) -> bool:
     """Whether requests without a key are served: as the options say, else on loopback until the first key is made."""
     if server.options.allow_anonymous is not None:
         return server.options.allow_anonymous

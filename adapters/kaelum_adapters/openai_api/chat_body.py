@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StrictStr
 
+from kaelum_adapters.answer_form import schema_form
 from kaelum_adapters.openai_api.conversation import ChatTurn, Given, read_messages
 from kaelum_adapters.openai_api.errors import ApiError
 from kaelum_adapters.openai_api.exchange import Ask, Caller
@@ -221,8 +222,7 @@ def _shape(form: FormatGiven | None) -> Shape | None:
     if given is None or given.schema_ is None:
         param = "response_format.json_schema" if given is None else "response_format.json_schema.schema"
         raise _refused(param, "required, but not given", code="missing_required_parameter")
-    schema = {"description": given.description, **given.schema_} if given.description else given.schema_
-    return Shape(kind="json_schema", name=given.name, schema=schema, strict=bool(given.strict))
+    return schema_form(given.schema_, name=given.name, description=given.description, strict=given.strict)
 
 
 def _tools(body: ChatBody) -> tuple[tuple[Tool, ...], ToolChoice]:

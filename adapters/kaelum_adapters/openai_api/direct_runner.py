@@ -46,6 +46,7 @@ class DirectRunner:
         services = self._kaelum.services
         model = services.model  # loaded before any request is let in
         request = self._request(ask)
+        fingerprint = await asyncio.to_thread(lambda: self._kaelum.state_version)
         loop = asyncio.get_running_loop()
         deltas = Deltas(loop)
         patience = loop.call_later(PATIENCE_SECONDS, deltas.wake)
@@ -56,7 +57,7 @@ class DirectRunner:
             id=uuid.uuid4().hex,
             created=int(time.time()),
             model=ask.model,
-            system_fingerprint=self._kaelum.state_version,
+            system_fingerprint=fingerprint,
         )
         sent = [""] * ask.n
         begun = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from kaelum_adapters.openai_api.errors import ApiError
 from kaelum_graph.workers import all_workers
 
 SEARCH = "kaelum"
@@ -22,6 +21,9 @@ def worker_of(name: str) -> str | None:
 def check_model(name: str) -> str:
     """A model's name as the client wrote it. Raises `ApiError` 404 where this server has no such model."""
     if name not in model_names():
+        # Whoever only asks for the worker of a name, as the chat model does, needs no web framework.
+        from kaelum_adapters.openai_api.errors import ApiError
+
         message = f"The model '{name}' does not exist here; there are {', '.join(model_names())}."
         raise ApiError(404, message, param="model", code="model_not_found")
     return name

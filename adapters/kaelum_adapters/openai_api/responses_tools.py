@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
+from kaelum_adapters.answer_form import schema_form
 from kaelum_adapters.openai_api.errors import ApiError, validation_error
 from kaelum_adapters.openai_api.responses_body import Part, TextConfig, unsupported
 from kaelum_graph.types import Json, Shape, Tool, ToolChoice
@@ -142,5 +143,4 @@ def read_shape(text: TextConfig | None) -> Shape | None:
         param = "text.format.schema" if form.schema_ is None else "text.format.name"
         message = f"{param}: required, but not given."
         raise ApiError(400, message, param=param, code="missing_required_parameter")
-    schema = {"description": form.description, **form.schema_} if form.description else form.schema_
-    return Shape(kind="json_schema", name=form.name, schema=schema, strict=bool(form.strict))
+    return schema_form(form.schema_, name=form.name, description=form.description, strict=form.strict)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
 
 from kaelum_adapters.openai_api.drain import Drain
 from kaelum_adapters.openai_api.errors import ApiError
@@ -14,29 +13,22 @@ from kaelum_adapters.openai_api.exchange import (
     Ask,
     Called,
     Finished,
-    FinishReason,
     Piece,
-    Reply,
     RunEvent,
     Started,
     Thought,
-    Usage,
 )
 from kaelum_adapters.openai_api.model_names import worker_of
 from kaelum_adapters.openai_api.pacing import with_silences
+from kaelum_adapters.replies import prompt_length, replies_of, usage_of
 from kaelum_adapters.thinking import Thinking
 from kaelum_flow.facade import Kaelum
 from kaelum_graph.answer import Answer, Progress, TextDelta
-from kaelum_graph.errors import ContextOverflow
-from kaelum_graph.models.base import CancelToken, PolicyModel
+from kaelum_graph.models.base import CancelToken
 from kaelum_graph.types import Json, Message
 
 QUIET_SECONDS = 8.0
 """After so long without a word from the search, a thought says that it is still at work: clients time out on less."""
-
-CHARACTERS_PER_TOKEN = 4
-ESTIMATES_OFF_BY = 2
-"""So many times too long may a model that can't count tokens take a conversation for."""
 
 
 class SearchRunner:
@@ -55,7 +47,7 @@ class SearchRunner:
         kaelum.services.settings_for(options)
         token = CancelToken()
         hurry = contextlib.nullcontext() if self._drain is None else self._drain.on_hurry(token.cancel)
-        created, fingerprint = int(time.time()), kaelum.state_version
+        created, fingerprint = int(time.time()), await asyncio.to_thread(lambda: kaelum.state_version)
         prompt_tokens = await asyncio.to_thread(prompt_length, kaelum.services.model, ask.messages)
         events = kaelum.astream(
             question,
@@ -90,7 +82,8 @@ class SearchRunner:
                         yield Piece(text=event.text)
                 elif isinstance(event, Answer):
                     assert started is not None, "the cache node tells the id before there is an answer"
-                    replies = replies_of(event, ask)
+                    # Clients count on n choices; `kaelum.alternatives` says how many answers there really are.
+                    replies = replies_of(event, n=ask.n, stop=ask.stop, shaped=ask.shape is not None)
                     if ask.stop and replies[0].text:
                         yield Piece(text=replies[0].text)
                     for reply in replies:
@@ -173,93 +166,6 @@ def refuse_sampling(ask: Ask) -> None:
         if given:
             message = f"{param}: {ask.model} draws many samples and shows the best; kaelum-direct takes this."
             raise ApiError(400, message, param=param, code="unsupported_parameter")
-
-
-@dataclass(frozen=True, slots=True)
-class _Rollout:
-    tokens: int
-    finish: str
-
-
-@dataclass(slots=True)
-class _Rollouts:
-    """The rollouts of an answer, found by their text."""
-
-    by_text: dict[str, _Rollout] = field(default_factory=dict[str, _Rollout])
-    texts: dict[int, str] = field(default_factory=dict[int, str])
-
-    @classmethod
-    def of(cls, answer: Answer) -> _Rollouts:
-        tried = (answer.trace or {}).get("rollouts") or ()
-        return cls(
-            {one["text"]: _Rollout(one["tokens"], one["finish"]) for one in tried},
-            {one["id"]: one["text"] for one in tried},
-        )
-
-    def leading(self, answer: Answer) -> list[str]:
-        """Distinct texts of the rollouts that gave an answer, those of the best answer first."""
-        ids = [rollout for cluster in answer.alternatives for rollout in cluster.rollouts]
-        return list(dict.fromkeys(self.texts[one] for one in ids if self.texts.get(one)))
-
-    def tokens(self, text: str) -> int:
-        found = self.by_text.get(text)
-        return found.tokens if found else -(-len(text) // CHARACTERS_PER_TOKEN)
-
-    def cut(self, text: str) -> bool:
-        found = self.by_text.get(text)
-        return found is not None and found.finish == "length"
-
-
-def replies_of(answer: Answer, ask: Ask) -> tuple[Reply, ...]:
-    """The choices: the answer, then the other best distinct ones.
-
-    Clients count on `n` choices. Where there are fewer answers, other rollouts that came to them follow, those of the
-    best first, and at last the answer again. `kaelum.alternatives` says how many answers there really are.
-    """
-    if answer.calls:
-        return tuple(
-            Reply(index=index, text=answer.text, finish="tool_calls", calls=answer.calls) for index in range(ask.n)
-        )
-    rollouts = _Rollouts.of(answer)
-    texts = [answer.text, *(choice.text for choice in answer.choices[1:])]
-    if len(texts) < ask.n and ask.shape is None:
-        texts += [text for text in rollouts.leading(answer) if text not in texts]
-    texts += [answer.text] * (ask.n - len(texts))
-    return tuple(_reply(index, text, ask, rollouts) for index, text in enumerate(texts[: ask.n]))
-
-
-def _reply(index: int, text: str, ask: Ask, rollouts: _Rollouts) -> Reply:
-    finish: FinishReason = "length" if rollouts.cut(text) else "stop"
-    return Reply(index=index, text=until(text, ask.stop), finish=finish)
-
-
-def until(text: str, stop: Sequence[str]) -> str:
-    """`text` before the first of the stop strings."""
-    ends = [at for at in (text.find(one) for one in stop) if at >= 0]
-    return text[: min(ends)] if ends else text
-
-
-def prompt_length(model: PolicyModel, messages: Sequence[Message]) -> int:
-    """Tokens of the conversation as the client sent it: clients keep their context by this number. Blocks.
-
-    What the search read in all is in the story's `cost`. Raises `ContextOverflow` where it is certain that the
-    conversation doesn't fit.
-    """
-    count, limit = model.count_tokens(messages), model.capabilities.context_tokens
-    if limit is not None and count > (limit if model.capabilities.exact_counts else ESTIMATES_OFF_BY * limit):
-        raise ContextOverflow(limit_tokens=limit, prompt_tokens=count)
-    return count
-
-
-def usage_of(answer: Answer, replies: Sequence[Reply], *, prompt_tokens: int) -> Usage:
-    """All generated tokens; those of them that are not shown were thought with."""
-    rollouts = _Rollouts.of(answer)
-    shown = sum(
-        sum(rollouts.tokens(call.arguments) for call in reply.calls) if reply.calls else rollouts.tokens(reply.text)
-        for reply in replies
-    )
-    completion = max(answer.cost.completion_tokens, shown)
-    return Usage(prompt_tokens=prompt_tokens, completion_tokens=completion, reasoning_tokens=completion - shown)
 
 
 def story_of(answer: Answer) -> Json:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any
 
+from kaelum_adapters.openai_api.option_flags import add_option_flags, options_from
 from kaelum_graph.cli.parser import add_settings_flags, settings_of
-from kaelum_graph.errors import UsageError
 
 if TYPE_CHECKING:
     from kaelum_adapters.openai_api.options import ServerOptions
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 def register(subparsers: Subparsers) -> None:
     """Add the command."""
+    from kaelum_adapters.openai_api.options import ServerOptions
+
     parser = subparsers.add_parser(
         "serve",
         help="serve OpenAI's API: chat completions, responses, feedback",
@@ -26,7 +28,7 @@ def register(subparsers: Subparsers) -> None:
             "its time to finish, and a second signal ends the process at once."
         ),
     )
-    _add_flags(parser)
+    add_option_flags(parser, ServerOptions)
     add_settings_flags(parser)
     parser.set_defaults(run=run)
 
@@ -60,46 +62,6 @@ def say(text: str) -> None:
 
 def options_of(arguments: argparse.Namespace) -> ServerOptions:
     """The server's options from the flags. Raises `UsageError` naming flag, value and expectation."""
-    from pydantic import ValidationError
-
     from kaelum_adapters.openai_api.options import ServerOptions
 
-    given = vars(arguments)
-    values = {name: given[_dest(name)] for name in ServerOptions.model_fields if _dest(name) in given}
-    try:
-        return ServerOptions.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0])
-        raise UsageError(f"{_flag(name)} has value '{values[name]}': {first['msg'].lower()}.") from error
-
-
-def _add_flags(parser: argparse.ArgumentParser) -> None:
-    from kaelum_adapters.openai_api.options import ServerOptions
-
-    group = parser.add_argument_group("server")
-    for name, field in ServerOptions.model_fields.items():
-        text = f"{field.description}" if field.default is None else f"{field.description} ({field.default})"
-        common: dict[str, Any] = {
-            "dest": _dest(name),
-            "default": argparse.SUPPRESS,
-            "help": text.replace("%", "%%"),
-        }
-        kinds = {field.annotation, *get_args(field.annotation)}
-        if bool in kinds:
-            group.add_argument(_flag(name), action=argparse.BooleanOptionalAction, **common)
-        elif get_origin(field.annotation) is Literal:
-            group.add_argument(_flag(name), choices=get_args(field.annotation), **common)
-        else:
-            group.add_argument(
-                _flag(name), metavar="N" if int in kinds else "X" if float in kinds else "HOST", **common
-            )
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
-def _dest(name: str) -> str:
-    """Where an option's flag is kept: apart from the settings."""
-    return f"server_{name}"
+    return options_from(arguments, ServerOptions)
