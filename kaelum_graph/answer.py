@@ -123,8 +123,8 @@ _ANSWER = TypeAdapter(Answer)
 class Progress:
     """What the graph is doing now.
 
-    `data` by stage; `id` is the id of the answer, known from the first stage that has it.
-    call: id, wave, candidates (so far), budget, leader, share, tokens. cache: id, state, similarity.
+    `data` by stage; each also has `id`, that of the answer.
+    call: wave, candidates (so far), budget, leader, share, tokens. cache: state, similarity.
     route: worker, probabilities, rollouts, depth. sources: state (asked or found), passages.
     wave: wave, rollouts (done so far), budget, leader, share, tokens. verify: status, confidence, reason.
     reflect: reason. shape: answers (that were to be put in form), samples, valid, share, tokens.

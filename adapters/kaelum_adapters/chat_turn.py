@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 from langchain_core.language_models import ModelProfile
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolCallChunk
@@ -81,7 +82,8 @@ class ChatAsk:
 class ChatTurn:
     """One turn under way. `feed` gives the chunks of an event; `result` is the whole of it after the last.
 
-    Every chunk bears the answer's id (`own_id`), which is the handle for feedback; chunks wait until it is known.
+    Every chunk bears the answer's id (`own_id`), or one of its own where the answer comes from the cache; the handle
+    for feedback is the id in the story (`messages.about`). Chunks wait until it is known.
     """
 
     def __init__(self, ask: ChatAsk, *, prompt_tokens: int) -> None:
@@ -96,6 +98,9 @@ class ChatTurn:
         if isinstance(event, Progress):
             if self._id is None and "id" in event.data:
                 self._id = own_id(event.data["id"], self._ask.messages)
+                if event.stage == "cache" and event.data.get("state") == "hit":
+                    # The same answer may be given in many turns, also in some that this model is not shown.
+                    self._id = f"{event.data['id']}-{uuid4().hex[:8]}"
             self._waiting += self._thinking.about(event)
             if self._id is not None and self._waiting:
                 self._reasoning += self._waiting

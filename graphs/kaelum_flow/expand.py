@@ -20,6 +20,7 @@ from kaelum_flow.state import (
     read_tree,
     read_wave,
     seconds_left,
+    told_of,
 )
 from kaelum_flow.wave_slots import cut_to, releasing, slots_for
 from kaelum_graph.acting import Acted, act
@@ -126,6 +127,6 @@ def wave_progress(state: KaelumState, tree: SearchTree, writer: StreamWriter) ->
         pieces += 1
         if time.monotonic() - last >= PROGRESS_SECONDS:
             last = time.monotonic()
-            writer({**event, "tokens": event["tokens"] + pieces})
+            told_of(state, writer)({**event, "tokens": event["tokens"] + pieces})
 
     return on_delta

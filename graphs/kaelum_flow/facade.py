@@ -76,7 +76,9 @@ class Kaelum(Ratings):
     def graph(self) -> CompiledStateGraph[Any, Any, Any, Any]:
         """The compiled forward pass, named "kaelum"."""
         if self._graph is None:
-            self._graph = build_forward(self.services).compile(name="kaelum")
+            # A host's checkpointer is not for the searches of its nodes and tools: several in one task are numbered by
+            # the order in which they start, so that a resumed one may be given another's answer.
+            self._graph = build_forward(self.services, checkpointed=False).compile(name="kaelum", checkpointer=False)
         return self._graph
 
     def fetch(self, report: Report = silent) -> None:
@@ -321,7 +323,7 @@ class Kaelum(Ratings):
         return {**asked, "options": overrides, "messages": []}
 
     def _events(self, state: Json, cancel: CancelToken | None) -> Iterator[Event]:
-        token = cancel or CancelToken()
+        token = CancelToken(cancel)
         try:
             for _, mode, data in self.graph.stream(state, run_config(token), stream_mode=MODES, subgraphs=True):
                 if event := event_of(mode, data):
@@ -330,7 +332,7 @@ class Kaelum(Ratings):
             token.cancel()
 
     async def _aevents(self, state: Json, cancel: CancelToken | None) -> AsyncIterator[Event]:
-        token = cancel or CancelToken()
+        token = CancelToken(cancel)
         try:
             async for _, mode, data in self.graph.astream(state, run_config(token), stream_mode=MODES, subgraphs=True):
                 if event := event_of(mode, data):

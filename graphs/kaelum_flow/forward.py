@@ -25,11 +25,13 @@ def build_forward(
     options: Mapping[str, object] | None = None,
     review: bool = False,
     inputs: Collection[str] | None = None,
+    checkpointed: bool = True,
 ) -> StateGraph[Any, Any, Any, Any]:
     """The forward pass, uncompiled: the caller chooses the checkpointer and the store.
 
     `options` hold for every query that doesn't say otherwise. With `review` a person is asked about answers that don't
-    pass. `inputs` are the keys of `KaelumInput` that are read, all without. Raises `UsageError` for an unknown one.
+    pass. `inputs` are the keys of `KaelumInput` that are read, all without. Unless `checkpointed` the LATS
+    subgraph keeps nothing in whatever checkpointer is around it. Raises `UsageError` for an unknown input.
     """
     nodes, calls = ForwardNodes(services, options=options or {}, review=review), CallNode(services)
     graph: StateGraph[Any, Any, Any, Any] = StateGraph(
@@ -40,7 +42,7 @@ def build_forward(
     graph.add_node("cache", nodes.cache)
     graph.add_node("route", nodes.route)
     graph.add_node("retrieve", SourceNode(services).retrieve)
-    graph.add_node("lats", build_lats(services).compile())
+    graph.add_node("lats", build_lats(services).compile(checkpointer=None if checkpointed else False))
     graph.add_node("verify", nodes.verify)
     graph.add_node("reflect", nodes.reflect)
     graph.add_node("shape", ShapeNode(services).shape)

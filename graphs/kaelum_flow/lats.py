@@ -31,6 +31,7 @@ from kaelum_flow.state import (
     read_wave,
     seconds_left,
     tokens_left,
+    told_of,
 )
 from kaelum_graph.config import Settings
 from kaelum_graph.learning.service import harmless
@@ -108,7 +109,7 @@ def build_lats(services: Services) -> StateGraph[Any, Any, Any, Any]:
             tree.complete(rollout)
         token = cancel_token(config)
         cancelled = token is not None and token.cancelled
-        writer(wave_event(state, tree, waves))
+        told_of(state, writer)(wave_event(state, tree, waves))
         return {
             "tree": packed_tree(tree),
             "wave": None,

@@ -39,6 +39,7 @@ from kaelum_flow.state import (
     requested_shape,
     seconds_left,
     tokens_left,
+    told_of,
 )
 from kaelum_graph.answer import Answer, Cost
 from kaelum_graph.calls import call_key
@@ -128,14 +129,14 @@ class ForwardNodes:
         """Look for an earlier answer to the same question in the same conversation, unless a search is continued."""
         settings, query = self._settings(state), current_query(state)
         if not settings.cache or state.get("earlier"):
-            writer({"stage": "cache", "state": "off", "id": state.get("episode_id", "")})
+            told_of(state, writer)({"stage": "cache", "state": "off"})
             return {"cached": None}
         features = state.get("features")
         assert features is not None, "the embed node runs first"
         scope = self._scope(settings, query, requested_shape(current_request(state)))
         hit = self.services.cache.lookup(query.text, features[:384], scope=scope, tenant=current_tenant(state))
         if hit is None or hit.entry.answer["confidence"] < settings.min_confidence:
-            writer({"stage": "cache", "state": "miss", "id": state.get("episode_id", "")})
+            told_of(state, writer)({"stage": "cache", "state": "miss"})
             return {"cached": None}
         if not state.get("called"):
             writer({"stage": "cache", "state": "hit", "similarity": hit.similarity, "id": hit.entry.answer["id"]})
@@ -167,7 +168,7 @@ class ForwardNodes:
                 "full_run": False,
                 "full_share": 0.0,
             }
-            writer(route_event(further))
+            told_of(state, writer)(route_event(further))
             notices = list(state.get("notices") or [])
             if (model := self.services.model.name) != earlier["model"]:
                 notices.append(f"the search was begun with {earlier['model']} and continued with {model}.")
@@ -187,7 +188,7 @@ class ForwardNodes:
             worker=None if forced is None else WorkerName(forced),
         )
         taken = {**dataclasses.asdict(route), **self._weights(), **self._full_run(state, settings)}
-        writer(route_event(taken))
+        told_of(state, writer)(route_event(taken))
         return {"route": taken}
 
     def _weights(self) -> Json:
@@ -221,7 +222,7 @@ class ForwardNodes:
             trust=prm_weight(state),
             calibrate=self.services.measurements.calibrated,
         )
-        writer(
+        told_of(state, writer)(
             {
                 "stage": "verify",
                 "status": verdict.status,
@@ -254,7 +255,7 @@ class ForwardNodes:
         """Name what failed, in the verifiers' own words, and let the search go on in the same tree."""
         verdict = Verdict.from_json(state.get("verdict") or {})
         reflection = " ".join(verdict.reasons) or "The answers so far disagree. Work more carefully, step by step."
-        writer({"stage": "reflect", "reason": reflection})
+        told_of(state, writer)({"stage": "reflect", "reason": reflection})
         return {"reflections": [*(state.get("reflections") or []), reflection], "halt": None}
 
     def feedback(self, state: KaelumState) -> Json:
@@ -340,7 +341,7 @@ class ForwardNodes:
             answer = self._answer(state)
         answer = dataclasses.replace(answer, state_version=state.get("state_version", ""))
         for line in answer.text.splitlines(keepends=True):
-            writer({"stage": "text", "text": line})
+            writer({"id": answer.id, "stage": "text", "text": line})
         message = answer_message(answer, state.get("messages") or ())
         if cached is not None:
             # The same answer may be given in many turns, also in some that this graph is not shown.

@@ -20,6 +20,7 @@ from kaelum_flow.state import (
     requested_shape,
     seconds_left,
     tokens_left,
+    told_of,
 )
 from kaelum_graph.config import Settings
 from kaelum_graph.errors import ModelError
@@ -67,7 +68,7 @@ class ShapeNode:
             for choice, result in zip(verdict.choices, shaping.results, strict=False)
             if result is not None
         ]
-        writer(
+        told_of(state, writer)(
             {
                 "stage": "shape",
                 "answers": len(drafts),

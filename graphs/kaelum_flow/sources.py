@@ -12,7 +12,7 @@ from langgraph.types import StreamWriter
 
 from kaelum_flow.lats import cancel_token
 from kaelum_flow.services import Services
-from kaelum_flow.state import KaelumState, current_options, current_query, current_route, seconds_left
+from kaelum_flow.state import KaelumState, current_options, current_query, current_route, seconds_left, told_of
 from kaelum_graph.answer import Source
 from kaelum_graph.config import Settings
 from kaelum_graph.documents import Documents
@@ -40,7 +40,7 @@ class SourceNode:
         if retriever is None or not readers:
             return {"sources": None}
         settings, query = services.settings_for(current_options(state)), current_query(state)
-        writer({"stage": "sources", "state": "asked"})
+        told_of(state, writer)({"stage": "sources", "state": "asked"})
         # The folder's own index takes as long as the folder is large, but only once.
         limit = None if isinstance(retriever, Documents) else settings.retriever_timeout
         left = seconds_left(state, settings.deadline)
@@ -51,7 +51,7 @@ class SourceNode:
         passages = fitting(services, query, shown, readers, settings)
         if len(passages) < len(shown):
             problem = f"the conversation leaves room for {len(passages)} of {len(shown)} passages."
-        writer({"stage": "sources", "state": "found", "passages": len(passages)})
+        told_of(state, writer)({"stage": "sources", "state": "found", "passages": len(passages)})
         notices = list(state.get("notices") or [])
         return {
             "sources": [

@@ -11,9 +11,10 @@ import zlib
 from collections.abc import Callable, Collection, Sequence
 from typing import Annotated, Any, NotRequired, TypeVar, cast, get_type_hints
 
-from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ChatMessage, ToolMessage
 from langgraph.channels import UntrackedValue
 from langgraph.graph.message import add_messages
+from langgraph.types import StreamWriter
 from typing_extensions import TypedDict  # typing's own breaks graph JSON schemas before Python 3.12
 
 from kaelum_graph.calls import CallRules, answered_calls, calls_json
@@ -29,7 +30,11 @@ Made = TypeVar("Made")
 SHAPING_TIME = 0.2
 """Part of a query's time that is kept for putting its answer in a form."""
 
-ROLES: dict[str, Role] = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
+ROLES: dict[str, Role] = {
+    "human": "user", "user": "user", "ai": "assistant", "assistant": "assistant", "system": "system",
+    "developer": "system", "tool": "tool",
+}  # fmt: skip
+"""By the type of a message, or the role of one that says its own."""
 
 
 class KaelumOutput(TypedDict):
@@ -176,8 +181,12 @@ def check_request(request: Json) -> None:
 
 
 def turn_of(message: BaseMessage) -> Json:
-    """A LangChain message as the fields of a `Message`."""
-    turn: Json = {"role": ROLES.get(message.type, "user"), "content": text_of(message)}
+    """A LangChain message as the fields of a `Message`. Raises `UsageError` for a role that none has."""
+    said = message.role if isinstance(message, ChatMessage) else message.type
+    role = ROLES.get(said.removesuffix("MessageChunk").lower())
+    if role is None:
+        raise UsageError(f"a message of the role '{said}' can't be read; known: {', '.join(ROLES)}.")
+    turn: Json = {"role": role, "content": text_of(message)}
     if isinstance(message, AIMessage) and message.tool_calls:
         turn["calls"] = [
             {"id": call["id"] or "", "name": call["name"], "arguments": json_text(call["args"])}
@@ -260,6 +269,11 @@ def well_formed(text: str) -> str:
 def current_request(state: KaelumState) -> Json:
     """The request that `read_request` took in, with its `tenant`; empty before that."""
     return unpacked(state.get("request")) or {}
+
+
+def told_of(state: KaelumState, writer: StreamWriter) -> StreamWriter:
+    """A writer whose events name the answer that they are about."""
+    return lambda event: writer({"id": state.get("episode_id", ""), **event})
 
 
 def current_query(state: KaelumState) -> Query:

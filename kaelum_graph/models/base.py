@@ -150,10 +150,13 @@ class Capabilities:
 
 
 class CancelToken:
-    """Set once, from any thread; generation stops at the next token and keeps what it has."""
+    """Set once, from any thread; generation stops at the next token and keeps what it has.
 
-    def __init__(self) -> None:
-        self._event = threading.Event()
+    One of another token is also set when that is, but not the other way round.
+    """
+
+    def __init__(self, other: CancelToken | None = None) -> None:
+        self._event, self._other = threading.Event(), other
 
     def cancel(self) -> None:
         """Ask whoever holds this token to stop. Idempotent."""
@@ -162,7 +165,7 @@ class CancelToken:
     @property
     def cancelled(self) -> bool:
         """True once `cancel` was called."""
-        return self._event.is_set()
+        return self._event.is_set() or (self._other is not None and self._other.cancelled)
 
 
 class PolicyModel(ABC):

@@ -77,8 +77,8 @@ WITH_SUBGRAPHS = {
         "messages": "reasoning, tokens, usage and story",
         "tools": "",
         "tasks": "the node, inner each step",
-        "checkpoints": INNER,
-        "debug": "checkpoint, task, inner checkpoint, inner task, inner task_result, task_result",
+        "checkpoints": "messages",
+        "debug": "checkpoint, task, inner task, inner task_result, task_result",
     },
     "subgraph": {
         "values": INNER,
@@ -97,8 +97,8 @@ WITH_SUBGRAPHS = {
         "messages": "inner a whole AIMessage, a whole ToolMessage",
         "tools": BY_TOOL,
         "tasks": "the node, inner each step",
-        "checkpoints": INNER,
-        "debug": "checkpoint, task, inner checkpoint, inner task, inner task_result, task_result",
+        "checkpoints": "messages",
+        "debug": "checkpoint, task, inner task, inner task_result, task_result",
     },
 }
 TABLES = {False: OUTER, True: WITH_SUBGRAPHS}

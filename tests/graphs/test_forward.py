@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 
@@ -295,3 +295,18 @@ def test_state_survives_a_strict_checkpoint(make_kaelum: MakeKaelum, monkeypatch
     values = graph.get_state(config).values
     assert values["answer"]["answer"] == "5"
     assert values["features"].shape == (398,)
+
+
+def test_a_message_that_says_its_role_has_it(make_kaelum: MakeKaelum) -> None:
+    kaelum = make_kaelum(always(boxed("5")))
+    said = [
+        ChatMessage(role="developer", content="Be brief."),
+        HumanMessage("My favourite number is five."),
+        ChatMessage(role="assistant", content="Good to know."),
+        ChatMessage(role="user", content="What is my favourite number?"),
+    ]
+    state: Any = kaelum.graph.invoke({"messages": said})
+    assert state["answer"]["query"] == "What is my favourite number?"
+    assert model_of(kaelum).requests[0].messages[0].role == "system"
+    with pytest.raises(UsageError, match="role 'oracle'"):
+        kaelum.graph.invoke({"messages": [ChatMessage(role="oracle", content="5")]})
