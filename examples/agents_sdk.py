@@ -23,7 +23,9 @@ def population(country: str) -> str:
 async def ask(url: str, question: str) -> str:
     """What the agent answers. The tracing of openai-agents is off: it would send runs to OpenAI."""
     set_tracing_disabled(True)
-    key = os.environ.get("OPENAI_API_KEY", "unused")  # a server on this machine asks for none unless told to
+    # A key that `kaelum keys add` printed; a server on this machine asks for none unless told to. Not OPENAI_API_KEY:
+    # that one is for OpenAI alone, and the address may be anybody's.
+    key = os.environ.get("SERVER_KEY", "unused")
     async with AsyncOpenAI(base_url=url, api_key=key) as client:
         agent = Agent(
             name="Clerk",

@@ -35,6 +35,8 @@ def main(kaelum: Kaelum | None = None, question: str = QUESTION, *, reader: Call
         while "__interrupt__" in result:
             review = result["__interrupt__"][0].value
             print(f"{review['question']}\n  answer  {review['answer']} (P = {review['confidence']:.2f})")
+            if review.get("error"):
+                print(f"  {review['error']}")
             for other in review["alternatives"]:
                 print(f"  {other['share']:.0%} of the attempts said {other['answer']}")
             result = graph.invoke(Command(resume=word(reader(PROMPT).strip())), config)

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from kaelum_flow.facade import Kaelum as Kaelum
     from kaelum_flow.state import KaelumState as KaelumState
 
+# Without ChatKaelumServer, which needs langchain-openai: `import *` would ask everyone for it.
 __all__ = [
     "ChatKaelum",
-    "ChatKaelumServer",
     "Kaelum",
     "KaelumState",
     "create_kaelum",

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import difflib
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+import json
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
-from typing import Any, Literal, cast
+from typing import Any, Literal, Self, cast
+from uuid import uuid4
+from weakref import WeakKeyDictionary
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
@@ -18,8 +21,15 @@ from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
-from kaelum_adapters.chat_form import structured
-from kaelum_adapters.chat_request import check_texts, choice_of, shape_of, tools_of, wire_tools
+from kaelum_adapters.chat_form import called, structured
+from kaelum_adapters.chat_request import (
+    check_texts,
+    choice_of,
+    shape_of,
+    tools_of,
+    wire_tools,
+    with_answered_calls,
+)
 from kaelum_adapters.chat_turn import PROFILE, ChatAsk, ChatTurn
 from kaelum_adapters.openai_api.model_names import DIRECT, SEARCH, model_names, worker_of
 from kaelum_adapters.progress import forward
@@ -27,9 +37,12 @@ from kaelum_adapters.replies import prompt_length
 from kaelum_flow.facade import Kaelum
 from kaelum_flow.messages import asked
 from kaelum_flow.services import PER_QUERY
+from kaelum_flow.state import checked_tenant, read_message, turn_of
 from kaelum_graph.config import Effort, Settings, with_overrides
+from kaelum_graph.documents import Documents
 from kaelum_graph.errors import UsageError
-from kaelum_graph.types import Json
+from kaelum_graph.retrieval import Retriever
+from kaelum_graph.types import Json, Message
 from kaelum_graph.workers import worker as find_worker
 
 FIELD_OF = {name: "answer_cache" if name == "cache" else name for name in sorted(PER_QUERY)}
@@ -40,6 +53,10 @@ ARGUMENTS = frozenset(
      "tools"}
 )  # fmt: skip
 """What a call may be given beside options and messages."""
+CALL = ARGUMENTS | {"timeout"} | set(FIELD_OF.values())
+
+_retrievers: WeakKeyDictionary[Retriever, str] = WeakKeyDictionary()
+"""A name for each retriever that a Kaelum was given: nobody else can say what it finds, so no two are the same."""
 
 
 class ChatKaelum(BaseChatModel):
@@ -51,9 +68,12 @@ class ChatKaelum(BaseChatModel):
     own. Every field but `kaelum` may also be given to a single call, or bound. `timeout` is `deadline`, in seconds: the
     best answer so far comes then.
 
-    A message's id is the answer's, the handle for feedback. Its content is the answer's text; what the search was doing
-    is its reasoning, which `content_blocks` has first; `usage_metadata` counts the tokens of discarded rollouts as
-    reasoning; `response_metadata["kaelum"]` says how sure the answer is. Raises what `Kaelum.ask` raises, and
+    A message's content is the answer's text; what the search was doing is its reasoning, which `content_blocks` has
+    first; `usage_metadata` counts the tokens of discarded rollouts as reasoning; `response_metadata["kaelum"]` says how
+    sure the answer is, and has its `id`, the handle for feedback. A copy shares the Kaelum, and doesn't own it.
+
+    Made with a field that doesn't exist, or of the wrong type, it raises pydantic's `ValidationError`; with a value out
+    of range `ConfigError`, with an unknown worker or model `UsageError`. A call raises what `Kaelum.ask` raises, and
     `UsageError` for unknown options and for messages that hold more than text.
     """
 
@@ -96,14 +116,28 @@ class ChatKaelum(BaseChatModel):
 
     @model_validator(mode="after")
     def _checked(self) -> ChatKaelum:
+        checked_tenant(self.tenant)
         with_overrides(Settings(), self._options({}, self.model))
         if self.worker is not None:
             find_worker(self.worker)
         self._own_kaelum = "kaelum" not in self.model_fields_set
         return self
 
+    def __copy__(self) -> Self:
+        copied = super().__copy__()
+        copied._own_kaelum = False
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        copied = super().__deepcopy__({**(memo or {}), id(self.kaelum): self.kaelum})
+        copied._own_kaelum = False
+        return copied
+
     def close(self) -> None:
-        """Free the Kaelum that was made for this model; one that it was given stays open. Idempotent."""
+        """Free the Kaelum that was made for this model; one that it was given, or that it is a copy with, stays open.
+
+        Idempotent.
+        """
         if self._own_kaelum:
             self.kaelum.close()
 
@@ -133,9 +167,13 @@ class ChatKaelum(BaseChatModel):
         return super()._get_ls_params(stop=stop or self.stop, **kwargs)
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
-        """LangChain's cache knows a model by this. Other settings or another policy model give other answers."""
-        settings = f"{self.kaelum.services.model_name}\n{self.kaelum.settings.model_dump_json()}"
-        digest = hashlib.sha256(settings.encode()).hexdigest()
+        """LangChain's cache knows a model by this.
+
+        Other settings, another policy model or other sources give other answers.
+        """
+        services = self.kaelum.services
+        known = [services.model_name, self.kaelum.settings.model_dump_json(), sources_of(self.kaelum)]
+        digest = hashlib.sha256("\n".join(known).encode()).hexdigest()
         return f"{super()._get_llm_string(stop=stop, **kwargs)}---{digest}"
 
     def _generate(
@@ -193,6 +231,21 @@ class ChatKaelum(BaseChatModel):
                 for chunk in turn.feed(forward(event)):
                     yield chunk
 
+    def get_num_tokens(self, text: str) -> int:
+        """How many tokens of the policy model `text` is, without those of a turn. Loads the model."""
+        count = self.kaelum.services.model.count_tokens
+        return max(0, count([Message("user", text)]) - count([Message("user", "")]))
+
+    def get_num_tokens_from_messages(self, messages: Sequence[BaseMessage], tools: Sequence[Any] | None = None) -> int:
+        """How many tokens the policy model reads for a conversation; tools count as their JSON. Loads the model."""
+        turns = [read_message(turn_of(message)) for message in messages]
+        counted = self.kaelum.services.model.count_tokens(turns) if turns else 0
+        return counted + (self.get_num_tokens(json.dumps(wire_tools(tools))) if tools else 0)
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Raises `UsageError`: a policy model counts tokens, and doesn't number them."""
+        raise UsageError("this model counts tokens (get_num_tokens), and has no ids of them to give.")
+
     def bind_tools(
         self,
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
@@ -233,9 +286,7 @@ class ChatKaelum(BaseChatModel):
         if kwargs:
             raise UsageError(f"unknown argument '{sorted(kwargs)[0]}' for structured output.")
         if method == "function_calling":
-            if schema is None:
-                raise UsageError("structured output by function calling needs a schema.")
-            return super().with_structured_output(schema, include_raw=include_raw)
+            return called(self, schema, include_raw=include_raw, strict=strict)
         return structured(self, schema, method=method, include_raw=include_raw, strict=strict)
 
     def _turn(self, ask: ChatAsk) -> ChatTurn:
@@ -250,7 +301,7 @@ class ChatKaelum(BaseChatModel):
     def _ask(self, messages: Sequence[BaseMessage], stop: list[str] | None, given: Json) -> ChatAsk:
         check_arguments(given)
         check_texts(messages)
-        question, turns = asked(cast("Sequence[AnyMessage]", messages))
+        question, turns = asked(cast("Sequence[AnyMessage]", with_answered_calls(messages)))
         tools = tools_of(given.get("tools") or ())
         choice = choice_of(given.get("tool_choice"), tools, parallel=given.get("parallel_tool_calls"))
         model = given.get("model") or self.model
@@ -291,9 +342,17 @@ class ChatKaelum(BaseChatModel):
         return options
 
 
-def check_arguments(given: Mapping[str, Any]) -> None:
-    """Raise `UsageError` for an argument of a call that nothing here reads."""
-    known = ARGUMENTS | {"timeout"} | set(FIELD_OF.values())
+def sources_of(kaelum: Kaelum) -> str:
+    """Names the sources that a Kaelum asks, "" where it has none: another name wherever they may say something else."""
+    key = kaelum.services.sources_key()
+    retriever = kaelum.services.retriever
+    if retriever is None or isinstance(retriever, Documents):
+        return key or ""
+    return _retrievers.setdefault(retriever, uuid4().hex)
+
+
+def check_arguments(given: Mapping[str, Any], known: Collection[str] = CALL) -> None:
+    """Raise `UsageError` for an argument that is not among the `known`."""
     for name in given:
         if name not in known:
             near = difflib.get_close_matches(name, sorted(known), n=1)

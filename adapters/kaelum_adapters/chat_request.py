@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard, cast
 
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage, ToolCall, ToolMessage
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from pydantic import BaseModel
 
@@ -17,6 +17,11 @@ from kaelum_graph.types import Json, Shape, Tool, ToolChoice
 
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 TEXT_PARTS = frozenset({"text", "input_text", "output_text", "plain_text"})
+MEDIA_PARTS = frozenset(
+    {"audio", "document", "file", "image", "image_generation_call", "image_url", "input_audio", "input_file",
+     "input_image", "media", "output_audio", "text-plain", "video"}
+)  # fmt: skip
+"""Parts that an assistant's turn may not hold either; its reasoning and its calls it may."""
 REQUIRED = ("any", "required", True)
 
 
@@ -26,12 +31,32 @@ def check_texts(messages: Sequence[BaseMessage]) -> None:
     An assistant's own turns may hold reasoning and calls beside their text: those stand elsewhere in the message.
     """
     for place, message in enumerate(messages):
-        if isinstance(message.content, str) or isinstance(message, AIMessage):
-            continue
-        for part in message.content:
+        for part in [] if isinstance(message.content, str) else message.content:
             kind = "text" if isinstance(part, str) else part.get("type")
-            if kind not in TEXT_PARTS:
+            unread = kind in MEDIA_PARTS if isinstance(message, AIMessage) else kind not in TEXT_PARTS
+            if unread:
                 raise UsageError(f"messages.{place}.content: this model reads text only; '{kind}' can't be sent.")
+
+
+def with_answered_calls(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """The messages, a call whose arguments were no JSON among an assistant's calls where a tool's turn answers it.
+
+    LangChain keeps such calls apart (`invalid_tool_calls`), and its agents tell the model what was wrong with them. The
+    arguments are left out: what came back says what they were.
+    """
+    answered = {message.tool_call_id for message in messages if isinstance(message, ToolMessage)}
+    given: list[BaseMessage] = []
+    for message in messages:
+        if isinstance(message, AIMessage):
+            failed = [
+                ToolCall(name=call.get("name") or "", args={}, id=call["id"], type="tool_call")
+                for call in message.invalid_tool_calls
+                if call.get("id") in answered
+            ]
+            if failed:
+                message = message.model_copy(update={"tool_calls": [*message.tool_calls, *failed]})
+        given.append(message)
+    return given
 
 
 def wire_tools(tools: Sequence[Any], *, strict: bool | None = None) -> list[Json]:
@@ -46,15 +71,24 @@ def _wired(tool: Any, strict: bool | None) -> Json:
     if isinstance(tool, Tool):
         fields: Json = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
         return {"type": "function", "function": {**fields, "strict": tool.strict}}
-    if isinstance(tool, dict) and tool.get("type") == "function" and "function" in tool:
-        return cast("Json", tool)
+    if isinstance(tool, dict) and tool.get("type") == "function":
+        named = cast("Json", tool)
+        # The Responses API has the fields of a function beside its type.
+        flat = {key: value for key, value in named.items() if key != "type"}
+        return named if "function" in named else {"type": "function", "function": flat}
+    if isinstance(tool, dict) and isinstance(tool.get("schema"), dict) and "name" in tool:
+        # What stands inside OpenAI's `response_format`: LangChain would offer a tool without arguments.
+        named = cast("Json", tool)
+        kept = {key: named[key] for key in ("name", "description", "strict") if key in named}
+        given = {} if strict is None else {"strict": strict}
+        return {"type": "function", "function": {**kept, "parameters": named["schema"], **given}}
     try:
         wired = convert_to_openai_tool(tool, strict=strict)
     except (ValueError, TypeError) as error:
-        raise UsageError(f"{tool!r:.80} can't be offered as a tool: {error}") from error
+        raise UsageError(f"{tool!r:.80} can't be offered as a tool: {_first_line(error)}") from error
     if "function" not in wired:
         raise UsageError(f"tools of the kind '{wired.get('type')}' are not run here; only functions of the caller's.")
-    return wired
+    return _without_dicts_own(wired)
 
 
 def tools_of(given: Sequence[Any]) -> tuple[Tool, ...]:
@@ -101,9 +135,14 @@ def _chosen(given: Any) -> str | None:
 
 
 def shape_of(given: Any) -> Shape | None:
-    """The form that OpenAI's `response_format` asks for, or a `Shape` as it is. Raises `UsageError` for all else."""
+    """The form that OpenAI's `response_format` or a class asks for, or a `Shape` as it is.
+
+    Raises `UsageError` for all else.
+    """
     if given is None or isinstance(given, Shape):
         return given
+    if isinstance(given, type):
+        given = response_format(given)
     kind = given.get("type") if isinstance(given, Mapping) else None
     if kind == "text":
         return None
@@ -127,22 +166,44 @@ def is_model_class(schema: Any) -> TypeGuard[type[BaseModel]]:
 
 
 def response_format(schema: Any, *, strict: bool | None = None) -> Json:
-    """OpenAI's `response_format` for a pydantic class, a TypedDict or a JSON schema.
+    """OpenAI's `response_format` for a pydantic class, a TypedDict, a JSON schema or what stands inside that format.
 
     Raises `UsageError` for anything else.
     """
-    if isinstance(schema, dict) and schema.get("type") in ("json_schema", "json_object") and "properties" not in schema:
-        return cast("Json", schema)
+    if isinstance(schema, dict) and "properties" not in schema:
+        form = cast("Json", schema)
+        if form.get("type") in ("json_schema", "json_object"):
+            return form
+        if isinstance(form.get("name"), str) and isinstance(form.get("schema"), dict):
+            return {"type": "json_schema", "json_schema": form if strict is None else {**form, "strict": strict}}
     if is_model_class(schema):
-        form: Json = schema.model_json_schema()
+        form = schema.model_json_schema()
         name = schema.__name__
     else:
         try:
-            form = convert_to_json_schema(schema)
+            form = _without_dicts_own(convert_to_json_schema(schema))
         except (ValueError, TypeError) as error:
-            raise UsageError(f"{schema!r:.80} is no schema that an answer could have: {error}") from error
+            raise UsageError(f"{schema!r:.80} is no schema that an answer could have: {_first_line(error)}") from error
         name = str(form.get("title") or "answer")
     given: Json = {"name": _NOT_IN_A_NAME.sub("_", name)[:64], "schema": form}
     if strict is not None:
         given["strict"] = strict
     return {"type": "json_schema", "json_schema": given}
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _without_dicts_own(value: Any) -> Any:
+    """`value` without the descriptions that LangChain takes from `dict` itself where a TypedDict has no docstring."""
+    if isinstance(value, dict):
+        fields = cast("Json", value)
+        return {
+            key: _without_dicts_own(inner)
+            for key, inner in fields.items()
+            if not (key == "description" and inner == dict.__doc__)
+        }
+    if isinstance(value, list):
+        return [_without_dicts_own(inner) for inner in cast("list[Any]", value)]
+    return value

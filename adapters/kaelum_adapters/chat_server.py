@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+import hashlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from typing import Any, Literal
+from uuid import uuid4
 
 from langchain_core.language_models import LanguageModelInput, ModelProfile
 from langchain_core.language_models.base import LangSmithParams
-from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessageChunk, BaseMessage, get_buffer_string
+from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field, PrivateAttr, SecretStr
 
-from kaelum_adapters.chat_form import structured
-from kaelum_adapters.chat_request import response_format
+from kaelum_adapters.chat_form import called, structured
+from kaelum_adapters.chat_request import response_format, wire_tools
 from kaelum_adapters.chat_turn import PROFILE, REASONING_KEY
+from kaelum_adapters.replies import CHARACTERS_PER_TOKEN
 from kaelum_flow.messages import ABOUT_KEY, own_id
+from kaelum_graph.errors import UsageError
 from kaelum_graph.types import Json
 
 try:
@@ -58,6 +64,8 @@ class ChatKaelumServer(ChatOpenAI):
     use_responses_api: bool | None = False
     kaelum: Mapping[str, Any] | None = None
 
+    _of_its_own: str = PrivateAttr(default_factory=lambda: uuid4().hex)
+
     def model_post_init(self, context: Any, /) -> None:
         """Stream, unless the caller says otherwise or asks for several answers at once."""
         super().model_post_init(context)
@@ -76,6 +84,37 @@ class ChatKaelumServer(ChatOpenAI):
     @property
     def _identifying_params(self) -> Json:
         return {**super()._identifying_params, "base_url": self.openai_api_base}
+
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        """LangChain's cache knows a model by this. Each key is a tenant of the server's, whose answers are theirs."""
+        key = self.openai_api_key
+        # What a function gives may differ from call to call: then nobody shares the answers.
+        said = key.get_secret_value() if isinstance(key, SecretStr) else f"{self._of_its_own}:{id(key)}"
+        headers = sorted((self.default_headers or {}).items())
+        whose = repr((said, headers, self.openai_organization, sorted((self.default_query or {}).items())))
+        return f"{super()._get_llm_string(stop=stop, **kwargs)}---{hashlib.sha256(whose.encode()).hexdigest()}"
+
+    def get_num_tokens(self, text: str) -> int:
+        """About how many tokens `text` is: one for 4 characters, since the server's tokenizer is not here."""
+        if self.custom_get_token_ids is not None:
+            return len(self.custom_get_token_ids(text))
+        return -(-len(text) // CHARACTERS_PER_TOKEN)
+
+    def get_num_tokens_from_messages(
+        self, messages: Sequence[BaseMessage], tools: Sequence[Any] | None = None, **kwargs: Any
+    ) -> int:
+        """About how many tokens a conversation is: one for 4 characters, and 3 a turn; or by `custom_get_token_ids`."""
+        if self.custom_get_token_ids is not None:
+            offered = json.dumps(wire_tools(tools)) if tools else ""
+            return sum(map(self.get_num_tokens, [*(get_buffer_string([message]) for message in messages), offered]))
+        wired: Any = wire_tools(tools) if tools else None
+        return count_tokens_approximately(messages, chars_per_token=CHARACTERS_PER_TOKEN, tools=wired)
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """What `custom_get_token_ids` gives. Raises `UsageError` without it: the server's tokenizer is not here."""
+        if self.custom_get_token_ids is None:
+            raise UsageError("the server's tokens have no ids here; give custom_get_token_ids, or use get_num_tokens.")
+        return self.custom_get_token_ids(text)
 
     def _resolve_model_profile(self) -> ModelProfile:
         return PROFILE
@@ -102,9 +141,10 @@ class ChatKaelumServer(ChatOpenAI):
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
         """As `ChatKaelum.with_structured_output`."""
+        if kwargs:
+            raise UsageError(f"unknown argument '{sorted(kwargs)[0]}' for structured output.")
         if method == "function_calling":
-            given: Any = {"method": method, "include_raw": include_raw, "strict": strict, **kwargs}
-            return super().with_structured_output(schema, **given)
+            return called(self, schema, include_raw=include_raw, strict=strict)
         return structured(self, schema, method=method, include_raw=include_raw, strict=strict)
 
     def _get_request_payload(self, input_: LanguageModelInput, *, stop: list[str] | None = None, **kwargs: Any) -> Json:

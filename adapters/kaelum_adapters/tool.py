@@ -13,6 +13,7 @@ from kaelum_adapters.progress import PROGRESS_KEY, forward
 from kaelum_flow.facade import Kaelum, last_answer
 from kaelum_flow.state import checked_tenant
 from kaelum_graph.answer import Answer, Event, Progress, TextDelta
+from kaelum_graph.config import Settings
 from kaelum_graph.errors import KaelumError
 from kaelum_graph.models.base import CancelToken
 from kaelum_graph.types import Json
@@ -57,13 +58,14 @@ def kaelum_tool(
     task cancels the search.
 
     An agent may set `effort` and `worker` (those registered when the tool is made). `options` are per-query settings of
-    `Kaelum.ask`; what is set here is not the agent's to choose. `tenant` is whose cache and episodes are used.
+    `Kaelum.ask`; what is set here, or for the Kaelum itself, is not the agent's to choose. `tenant` is whose cache and
+    episodes are used. Without a `kaelum` one is made, which loads a model of its own.
 
     What goes wrong becomes a tool message with status "error" that says so in a line; with
     `tool.handle_tool_error = False` it is raised as `ToolException`. Raises `UsageError` for a bad option or tenant.
     """
     served = kaelum or Kaelum()
-    served.services.settings_for(options)
+    settings = served.services.settings_for(options)
     checked_tenant(tenant)
 
     def asked(chosen: Mapping[str, Any], cancel: CancelToken) -> dict[str, Any]:
@@ -96,15 +98,15 @@ def kaelum_tool(
         coroutine=aask,
         name=name,
         description=DESCRIPTION if description is None else description,
-        args_schema=question_schema(options),
+        args_schema=question_schema(settings),
         response_format="content_and_artifact",
         handle_tool_error=True,
         handle_validation_error=invalid_arguments,
     )
 
 
-def question_schema(options: Mapping[str, object]) -> type[BaseModel]:
-    """The arguments of the tool: the question, and what `options` leave for the agent to choose."""
+def question_schema(settings: Settings) -> type[BaseModel]:
+    """The arguments of the tool: the question, and what the settings leave for the agent to choose."""
     workers = all_workers()
     experts = " ".join(f"{name}: {worker.description}" for name, worker in workers.items())
     names: Any = Literal[tuple(workers)]
@@ -115,10 +117,8 @@ def question_schema(options: Mapping[str, object]) -> type[BaseModel]:
         "worker": (names | None, worker),
     }
     # A number of rollouts wins over an effort, so that there is nothing left to choose.
-    settled = {name for name, value in options.items() if value is not None}
-    if "sims" in settled:
-        settled.add("effort")
-    open_fields = {name: field for name, field in fields.items() if name not in settled}
+    settled = {"effort": settings.effort or settings.sims, "worker": settings.worker}
+    open_fields = {name: field for name, field in fields.items() if settled[name] is None}
     return create_model("Question", __base__=Question, **open_fields)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -12,17 +14,19 @@ from langchain_core.caches import InMemoryCache
 from langchain_core.globals import set_llm_cache
 from langchain_core.language_models import BaseChatModel
 from langchain_core.load import dumpd, load
-from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage, trim_messages
 from langchain_core.runnables import ConfigurableField
 from langchain_core.tools import tool
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from typing_extensions import TypedDict
 
 from kaelum_adapters.chat_model import ARGUMENTS, FIELD_OF
+from kaelum_adapters.chat_request import response_format, shape_of, tools_of, wire_tools
 from kaelum_flow.facade import Kaelum
 from kaelum_flow.services import PER_QUERY
 from kaelum_graph import ChatKaelum
-from kaelum_graph.errors import ContextOverflow, UsageError
+from kaelum_graph.encoder import Encoder
+from kaelum_graph.errors import ConfigError, ContextOverflow, ModelError, UsageError
 from kaelum_graph.models.base import CancelToken, GenerationRequest
 from kaelum_graph.types import Tool, ToolCall, ToolChoice
 from tests.graphs.conftest import MakeKaelum
@@ -146,16 +150,18 @@ def test_stop_strings_end_the_text(make_kaelum: MakeKaelum) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "said", "kind"),
     [
-        ({"sims": 0}, "sims"),
-        ({"worker": "plumber"}, "plumber"),
-        ({"temperature": 9.0}, "temperature"),
-        ({"simms": 3}, "simms"),
+        ({"sims": 0}, "sims", ConfigError),
+        ({"worker": "plumber"}, "plumber", UsageError),
+        ({"temperature": 9.0}, "temperature", ConfigError),
+        ({"tenant": "\ud800"}, "no valid Unicode", UsageError),
+        ({"simms": 3}, "simms", ValidationError),
+        ({"sims": "lots"}, "sims", ValidationError),
     ],
 )
-def test_a_bad_option_is_refused_at_once(fields: dict[str, Any], said: str) -> None:
-    with pytest.raises((UsageError, ValueError), match=said):
+def test_a_bad_option_is_refused_at_once(fields: dict[str, Any], said: str, kind: type[Exception]) -> None:
+    with pytest.raises(kind, match=said):
         ChatKaelum(**fields)
 
 
@@ -168,6 +174,27 @@ def test_more_than_text_is_refused(make_kaelum: MakeKaelum) -> None:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     with pytest.raises(UsageError, match="reads text only; 'image_url'"):
         chat(make_kaelum).invoke([HumanMessage([{"type": "text", "text": "What is this?"}, image])])
+
+
+def test_an_image_in_an_assistants_turn_is_refused_and_its_reasoning_is_not(make_kaelum: MakeKaelum) -> None:
+    model = chat(make_kaelum)
+    thought = AIMessage([{"type": "reasoning", "reasoning": "Hm."}, {"type": "text", "text": "Hello."}])
+    assert model.invoke([HumanMessage("Hi"), thought, HumanMessage(QUESTION)]).text == BOXED
+    image = AIMessage([{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}])
+    with pytest.raises(UsageError, match=r"messages\.1\.content: .* 'image_url'"):
+        model.invoke([HumanMessage("Hi"), image, HumanMessage(QUESTION)])
+
+
+def test_tokens_are_the_policy_models(make_kaelum: MakeKaelum) -> None:
+    model = chat(make_kaelum)
+    said: list[Any] = [HumanMessage("word " * 50), AIMessage("word " * 50), HumanMessage("word " * 50)]
+    assert model.get_num_tokens("one two three") == 3
+    assert model.get_num_tokens_from_messages(said) == 150
+    assert model.get_num_tokens_from_messages([]) == 0
+    assert model.get_num_tokens_from_messages(said, tools=[look_up]) > 150
+    assert trim_messages(said, token_counter=model, max_tokens=60, strategy="last") == said[-1:]
+    with pytest.raises(UsageError, match="get_num_tokens"):
+        model.get_token_ids("one")
 
 
 def test_a_conversation_without_a_question_is_refused(make_kaelum: MakeKaelum) -> None:
@@ -189,6 +216,15 @@ def test_tools_are_called_and_their_results_are_read(make_kaelum: MakeKaelum) ->
     told = model.invoke([*asked, turn, ToolMessage("sunny", tool_call_id=turn.tool_calls[0]["id"] or "")])
     assert not told.tool_calls
     assert "sunny" in told.text
+
+
+def test_a_call_that_was_no_json_may_be_answered(make_kaelum: MakeKaelum) -> None:
+    broken: Any = {"name": "look_up", "args": "{", "id": "c1", "error": "no JSON", "type": "invalid_tool_call"}
+    turns = [AIMessage("", invalid_tool_calls=[broken]), ToolMessage("'{' is no JSON", tool_call_id="c1")]
+    kaelum = make_kaelum(always(BOXED), sims=2, learning=False)
+    assert ChatKaelum(kaelum=kaelum).invoke([HumanMessage(QUESTION), *turns]).text == BOXED
+    asked: Any = kaelum.services.model
+    assert any("'{' is no JSON" in turn.content for turn in asked.requests[0].messages)
 
 
 def test_streamed_calls_add_up(make_kaelum: MakeKaelum) -> None:
@@ -242,10 +278,16 @@ def test_all_that_langchain_takes_for_a_tool(make_kaelum: MakeKaelum) -> None:
     ask = bound.bound._ask([HumanMessage(QUESTION)], None, dict(bound.kwargs))
     assert [one.name for one in ask.tools] == ["look_up", "add", "Multiply", "negate", "mine"]
     assert all(one.parameters["type"] == "object" for one in ask.tools)
+    flat = {"type": "function", "name": "flat", "description": "Flat.", "parameters": {"type": "object"}}
+    assert tools_of([flat]) == (Tool(name="flat", description="Flat.", parameters={"type": "object"}),)
     with pytest.raises(UsageError, match="add"):
         chat(make_kaelum).bind_tools([add, add]).invoke(QUESTION)
     with pytest.raises(UsageError, match="can't be offered"):
         chat(make_kaelum).bind_tools(cast("Any", [7]))
+
+
+class Untold(TypedDict):
+    x: int
 
 
 class WeatherDict(TypedDict):
@@ -261,13 +303,55 @@ def test_answers_in_a_form(make_kaelum: MakeKaelum, schema: Any) -> None:
     assert told == (Weather(sky="clear", degrees=21) if schema is Weather else {"sky": "clear", "degrees": 21})
 
 
+@pytest.mark.parametrize("method", ["json_schema", "function_calling"])
+def test_what_stands_inside_openais_format_is_kept_to(make_kaelum: MakeKaelum, method: Any) -> None:
+    form = {"name": "Weather", "strict": True, "schema": Weather.model_json_schema()}
+
+    def script(request: GenerationRequest, k: int) -> Said:
+        if request.tools:
+            return "", (ToolCall(f"call_{k}", "Weather", '{"sky": "clear", "degrees": 21}'),)
+        return json.dumps({"sky": "clear", "degrees": 21}) if request.shape is not None else "It is clear."
+
+    model = chat(make_kaelum, script).with_structured_output(form, method=method)
+    assert model.invoke("Is it sunny in Lima?") == {"sky": "clear", "degrees": 21}
+    shape = shape_of(response_format(form))
+    assert shape is not None
+    assert (shape.name, shape.strict, shape.schema) == ("Weather", True, form["schema"])
+    broken = chat(make_kaelum, lambda request, k: '{"whatever": [1]}').with_structured_output(form)
+    with pytest.raises(ModelError):
+        broken.invoke("Is it sunny in Rome?")
+
+
+@pytest.mark.parametrize("form", [Weather, WeatherDict])
+def test_a_class_may_be_bound_as_the_form(make_kaelum: MakeKaelum, form: Any) -> None:
+    model = chat(make_kaelum, asks_then_tells).bind(response_format=form)
+    assert json.loads(model.invoke("Is it sunny in Lima?").text) == {"sky": "clear", "degrees": 21}
+    with pytest.raises(UsageError, match="no schema"):
+        chat(make_kaelum).invoke(QUESTION, response_format=int)
+
+
+class Bare(TypedDict):
+    weather: WeatherDict
+    more: Untold
+
+
+def test_a_class_without_a_docstring_has_no_description() -> None:
+    assert "new empty dictionary" not in json.dumps([response_format(Bare), wire_tools([Bare])])
+    assert "What the weather is like." in json.dumps(response_format(Bare))
+
+
 def test_a_form_by_way_of_a_call(make_kaelum: MakeKaelum) -> None:
     def calls(request: GenerationRequest, k: int) -> Said:
-        return "", (ToolCall(f"call_{k}", "Weather", '{"sky": "grey", "degrees": 12}'),)
+        return "", (ToolCall(f"call_{k}", request.tools[0].name, '{"sky": "grey", "degrees": 12}'),)
 
     model = chat(make_kaelum, calls)
     told = model.with_structured_output(Weather, method="function_calling").invoke("Is it sunny in Lima?")
     assert told == Weather(sky="grey", degrees=12)
+    strictly = model.with_structured_output(WeatherDict, method="function_calling", strict=True, include_raw=True)
+    told = cast("dict[str, Any]", strictly.invoke("Is it sunny in Lima?"))
+    assert (told["parsed"], told["parsing_error"]) == ({"sky": "grey", "degrees": 12}, None)
+    asked: Any = model.kaelum.services.model
+    assert [request.tools[0].strict for request in asked.requests if request.tools][-1]
 
 
 def test_any_json_object(make_kaelum: MakeKaelum) -> None:
@@ -316,37 +400,47 @@ def test_tenants_are_kept_apart(make_kaelum: MakeKaelum) -> None:
 
 def test_leaving_the_stream_cancels_the_search(make_kaelum: MakeKaelum) -> None:
     kaelum = make_kaelum(always(BOXED), seconds=0.05)
-    token = CancelToken()
-    stream = ChatKaelum(kaelum=kaelum, sims=64, wave_size=1, early_stop=False).stream(QUESTION, cancel=token)
+    stream = ChatKaelum(kaelum=kaelum, sims=64, wave_size=1, early_stop=False).stream(QUESTION)
     next(stream)
     cast("Any", stream).close()
-    assert token.cancelled
     model: Any = kaelum.services.model
     assert model.drawn < 16
 
 
+async def draws_no_more(kaelum: Kaelum) -> bool:
+    """Whether a search of 64 slow rollouts ends before its time, once the loop has closed what was abandoned."""
+    model: Any = kaelum.services.model
+    await asyncio.sleep(0.5)
+    drawn = model.drawn
+    await asyncio.sleep(0.5)
+    return model.drawn == drawn < 64
+
+
 async def test_leaving_the_async_stream_cancels_the_search(make_kaelum: MakeKaelum) -> None:
     kaelum = make_kaelum(always(BOXED), seconds=0.05)
-    token = CancelToken()
     model = ChatKaelum(kaelum=kaelum, sims=64, wave_size=1, early_stop=False)
-    async for _ in model.astream(QUESTION, cancel=token):
+    async for _ in model.astream(QUESTION):
         break
-    for _ in range(100):  # the abandoned generators are closed by the loop
-        if token.cancelled:
-            break
-        await asyncio.sleep(0.02)
-    assert token.cancelled
+    assert await draws_no_more(kaelum)
 
 
 async def test_a_cancelled_task_cancels_the_search(make_kaelum: MakeKaelum) -> None:
-    token = CancelToken()
-    model = ChatKaelum(kaelum=make_kaelum(always(BOXED), seconds=0.1), sims=64, wave_size=1, early_stop=False)
-    task = asyncio.create_task(model.ainvoke(QUESTION, cancel=token))
+    kaelum = make_kaelum(always(BOXED), seconds=0.1)
+    task = asyncio.create_task(ChatKaelum(kaelum=kaelum, sims=64, wave_size=1, early_stop=False).ainvoke(QUESTION))
     await asyncio.sleep(0.5)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert token.cancelled
+    assert await draws_no_more(kaelum)
+
+
+def test_a_cancel_token_ends_the_search(make_kaelum: MakeKaelum) -> None:
+    token = CancelToken()
+    token.cancel()
+    message = chat(make_kaelum, sims=64, wave_size=1, early_stop=False, worker="creative").invoke(
+        QUESTION, cancel=token
+    )
+    assert message.response_metadata["kaelum"]["stop_reason"] == "cancelled"
 
 
 def test_the_same_question_again_in_a_conversation_is_another_message(make_kaelum: MakeKaelum) -> None:
@@ -354,10 +448,10 @@ def test_the_same_question_again_in_a_conversation_is_another_message(make_kaelu
     model = chat(make_kaelum, worker="math")
     first = model.invoke([HumanMessage(QUESTION)])
     again = model.invoke([first, HumanMessage(QUESTION)])
-    assert model.invoke([HumanMessage(QUESTION)]).id == first.id, "elsewhere it is the cached answer, under its id"
-    assert again.id != first.id
     served = model.invoke([SystemMessage("", id=first.id), HumanMessage(QUESTION)])
-    assert served.id != first.id
+    cached = model.invoke([HumanMessage(QUESTION)])
+    assert len({first.id, again.id, served.id, cached.id}) == 4
+    assert cached.response_metadata["kaelum"]["id"] == first.id, "the handle for feedback"
 
 
 def test_langchains_cache_serves_it_and_knows_settings_apart(make_kaelum: MakeKaelum) -> None:
@@ -376,6 +470,28 @@ def test_langchains_cache_serves_it_and_knows_settings_apart(make_kaelum: MakeKa
         assert "6" in ChatKaelum(kaelum=other, sims=2).invoke(QUESTION).text
     finally:
         set_llm_cache(None)
+
+
+def test_langchains_cache_knows_sources_apart(make_kaelum: MakeKaelum, encoder: Encoder, tmp_path: Path) -> None:
+    kaelum = make_kaelum(always(BOXED))
+
+    def named(**sources: Any) -> str:
+        settings = {"retriever": sources.pop("retriever", None), **sources}
+        model: Any = ChatKaelum(
+            kaelum=Kaelum(kaelum.settings, model=kaelum.services.model, encoder=encoder, **settings)
+        )
+        return model._get_llm_string()
+
+    assert named() == named()
+    found: list[Any] = [lambda question: ["x"], lambda question: ["y"]]  # pyright: ignore
+    assert len({named(), *(named(retriever=retriever) for retriever in found)}) == 3
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    (folder / "a.txt").write_text("Lima is sunny.")
+    before = named(documents=folder)
+    assert before == named(documents=folder)
+    (folder / "a.txt").write_text("Lima is grey, and has been for weeks.")
+    assert before != named(documents=folder)
 
 
 def test_what_is_serialised_holds_no_kaelum_and_no_secret(make_kaelum: MakeKaelum) -> None:
@@ -399,8 +515,11 @@ def test_the_kaelum_it_makes_is_shared_by_copies_and_closed_with_it(monkeypatch:
     chosen, _ = adjustable.prepare({"configurable": {"sims": 3}})
     assert chosen.sims == 3
     assert chosen.kaelum is model.model_copy().kaelum is model.kaelum
-    chosen.close()
-    assert not closed, "it is not its own"
+    deep = copy.deepcopy(model)
+    assert deep.kaelum is model.kaelum
+    for one in (chosen, model.model_copy(update={"sims": 3}), model.model_copy(deep=True), copy.copy(model), deep):
+        one.close()
+    assert not closed, "it is not theirs"
     model.close()
     assert closed == [model.kaelum]
 

@@ -143,7 +143,7 @@ def real(qwen_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Generat
 
 @pytest.mark.model
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", ["test_invoke", "test_stream", "test_tool_calling", "test_tool_choice"])
+@pytest.mark.parametrize("name", ["test_invoke", "test_stream", "test_tool_calling"])
 def test_the_real_model_passes(real: ChatKaelum, name: str) -> None:
     """A few of the standard tests on the real 0.5B, which has to find out for itself what is wanted."""
     getattr(TestChatKaelum(), name)(real)
@@ -151,9 +151,8 @@ def test_the_real_model_passes(real: ChatKaelum, name: str) -> None:
 
 @pytest.mark.model
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("schema_type", ["pydantic", "typeddict"])
-def test_the_real_model_gives_values(real: ChatKaelum, schema_type: Any) -> None:
-    TestChatKaelum().test_structured_output(real, schema_type)
+def test_the_real_model_gives_values(real: ChatKaelum) -> None:
+    TestChatKaelum().test_structured_output(real, "pydantic")
 
 
 @pytest.mark.model

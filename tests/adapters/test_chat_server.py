@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 from langchain_core.load import dumpd
-from langchain_core.messages import AIMessageChunk, HumanMessage
+from langchain_core.messages import AIMessageChunk, HumanMessage, trim_messages
 from langchain_core.tools import tool
 from pydantic import BaseModel, SecretStr
 
+import kaelum_graph
 from kaelum_adapters.openai_api.app import create_app
 from kaelum_flow.facade import Kaelum
 from kaelum_graph import ChatKaelumServer
+from kaelum_graph.errors import UsageError
 from tests.adapters.obliging_model import obliging
 from tests.adapters.rated_server import on_loopback
 from tests.graphs.conftest import MakeKaelum
@@ -85,7 +87,8 @@ def test_forms_and_calls(make_kaelum: MakeKaelum, streaming: bool) -> None:
     with served(make_kaelum(obliging, sims=2, learning=False), streaming=streaming) as model:
         shaped: Any = model.with_structured_output(Weather, include_raw=True).invoke("In 'Lima' at 7?")
         turn = model.bind_tools([look_up]).invoke("How is it in 'Lima'?")
-    assert shaped["parsed"] == Weather(sky="Lima", degrees=7)
+        called: Any = model.with_structured_output(Weather, method="function_calling").invoke("In 'Lima' at 7?")
+    assert shaped["parsed"] == called == Weather(sky="Lima", degrees=7)
     said = shaped["raw"].additional_kwargs["reasoning_content"]
     assert said.count("Routed to") == 1, "the openai client's helper for forms would give everything twice"
     assert [(call["name"], call["args"]) for call in turn.tool_calls] == [("look_up", {"city": "Lima"})]
@@ -105,7 +108,6 @@ def test_settings_of_the_search_reach_the_server(make_kaelum: MakeKaelum) -> Non
 def test_the_same_question_again_in_a_conversation_is_another_message(make_kaelum: MakeKaelum) -> None:
     with served(make_kaelum(always(BOXED), sims=4, learning=False), model="kaelum-math") as model:
         first = model.invoke([HumanMessage(QUESTION)])
-        assert model.invoke([HumanMessage(QUESTION)]).id == first.id
         again = model.invoke([HumanMessage(QUESTION, id=first.id)])
     assert again.response_metadata["kaelum"]["id"] == first.id
     assert again.id != first.id
@@ -115,6 +117,49 @@ def test_several_answers_come_whole(make_kaelum: MakeKaelum) -> None:
     with served(make_kaelum(always(BOXED), sims=4, learning=False), n=2) as model:
         result = model.generate([[HumanMessage(QUESTION)]])
     assert len(result.generations[0]) == 2
+
+
+def test_langchains_cache_keeps_tenants_apart() -> None:
+    def named(**fields: Any) -> str:
+        return ChatKaelumServer(**fields)._get_llm_string()  # pyright: ignore
+
+    assert named(api_key="ann") == named(api_key="ann")
+    others = [
+        {"api_key": "ann"},
+        {"api_key": "bob"},
+        {"api_key": lambda: "ann"},
+        {"api_key": lambda: "bob"},
+        {"default_headers": {"authorization": "Bearer cem"}},
+        {"organization": "ours"},
+        {},
+    ]
+    assert len({named(**fields) for fields in others}) == len(others)
+    assert "ann" not in named(api_key="ann")
+    assert "ann" not in str(ChatKaelumServer(api_key=SecretStr("ann"))._identifying_params)  # pyright: ignore
+
+
+def test_tokens_are_estimated_without_a_network() -> None:
+    model = ChatKaelumServer()
+    assert model.get_num_tokens("word " * 8) == 10
+    said: list[Any] = [HumanMessage("word " * 40), HumanMessage("word " * 40)]
+    assert 100 <= model.get_num_tokens_from_messages(said) <= 120
+    assert trim_messages(said, token_counter=model, max_tokens=60, strategy="last") == said[-1:]
+    with pytest.raises(UsageError, match="get_num_tokens"):
+        model.get_token_ids("word")
+    counting = ChatKaelumServer(custom_get_token_ids=lambda text: [1] * len(text.split()))
+    assert counting.get_num_tokens("one two") == len(counting.get_token_ids("one two")) == 2
+    assert counting.get_num_tokens_from_messages([HumanMessage("one two")]) == 3, "with the role"
+
+
+@pytest.mark.parametrize("method", ["json_schema", "json_mode", "function_calling"])
+def test_unknown_arguments_of_structured_output_are_refused(method: Any) -> None:
+    with pytest.raises(UsageError, match="unknown argument 'tolerance'"):
+        ChatKaelumServer().with_structured_output(Weather, method=method, tolerance=3)
+
+
+def test_all_public_names_come_without_langchain_openai() -> None:
+    assert "ChatKaelumServer" not in kaelum_graph.__all__
+    assert kaelum_graph.ChatKaelumServer is ChatKaelumServer
 
 
 def test_nothing_of_openais_is_sent_or_read(make_kaelum: MakeKaelum, monkeypatch: pytest.MonkeyPatch) -> None:

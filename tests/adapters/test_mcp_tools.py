@@ -143,7 +143,8 @@ async def test_feedback_is_kept_as_said_by_whom(make_kaelum: MakeKaelum) -> None
         True,
     ]
     agent, user = kaelum.services.storage.list_feedback(limit=10)
-    assert (agent.source, agent.score, agent.comment) == ("mcp:model", 0.9, "I doubt it")
+    said_last = (agent.source, agent.score, agent.comment)
+    assert said_last == ("mcp:model", 0.9, None), "what is said later takes the place of all that was said"
     assert not from_person(agent), "an agent's opinion is nobody's label"
     assert (user.source, user.correction, user.worker) == ("mcp", "[4]", "math")
     assert from_person(user)

@@ -177,10 +177,37 @@ def test_options_are_those_of_ask(make_kaelum: MakeKaelum) -> None:
     assert [call["name"] for call in turn.tool_calls] == ["note"]
 
 
-@pytest.mark.parametrize(("options", "said"), [({"simms": 3}, "did you mean 'sims'"), ({"sims": 0}, "sims")])
-def test_a_bad_option_is_refused_when_the_graph_is_built(kaelum: Kaelum, options: Any, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"simms": 3}, "did you mean 'sims'"),
+        ({"sims": 0}, "sims"),
+        ({"sims": "lots"}, "sims: .*integer"),
+        ({"effort": "huge"}, "effort: .*'max'"),
+        ({"tenant": 5}, "tenant: .*string"),
+        ({"tenant": "\ud800"}, "no valid Unicode"),
+        ({"response_format": {"type": "json_object"}}, "unknown option 'response_format'"),
+        ({"parallel_tool_calls": False}, "unknown option 'parallel_tool_calls'"),
+        ({"tools": [7]}, "can't be offered"),
+        ({"tools": [Tool(name="note"), Tool(name="note")]}, "note"),
+        ({"tool_choice": "required"}, "no tools to choose"),
+        ({"tool_choice": ToolChoice(mode="required")}, "tool"),
+        ({"shape": "short"}, "json_schema"),
+        ({"shape": Shape(kind="json_schema", schema={"type": "nonsense"})}, "nonsense"),
+    ],
+)
+def test_a_bad_option_is_refused_in_a_line_when_the_graph_is_built(kaelum: Kaelum, options: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=said) as refused:
         kaelum_node(kaelum, **options)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_class_may_be_the_form_of_the_answer(make_kaelum: MakeKaelum) -> None:
+    class Root(BaseModel):
+        x: int
+
+    kaelum = make_kaelum(lambda request, k: '{"x": 5}' if request.shape else BOXED, sims=2, learning=False)
+    assert host(kaelum_node(kaelum, shape=Root)).invoke(ASKED)["messages"][-1].text == '{"x": 5}'
 
 
 async def test_leaving_the_hosts_stream_ends_the_search(make_kaelum: MakeKaelum) -> None:

@@ -8,12 +8,15 @@ import runpy
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from openai import OpenAIError
 
 from kaelum_adapters.openai_api.app import create_app
 from kaelum_flow.facade import Kaelum
@@ -83,12 +86,43 @@ def served(kaelum: Kaelum) -> Generator[str]:
         yield f"{url}/v1"
 
 
+@contextmanager
+def listening() -> Generator[tuple[str, list[str | None]]]:
+    """The address of a server that keeps the keys it is given, and refuses them."""
+    heard: list[str | None] = []
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(self.headers.get("authorization"))
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_error(401)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/v1", heard
+        server.shutdown()
+        thread.join()
+
+
 def test_the_openai_agents_program(make_kaelum: MakeKaelum, capsys: pytest.CaptureFixture[str]) -> None:
     with served(make_kaelum(clerk)) as url:
         example("agents_sdk")(url)
     called, *_, said = capsys.readouterr().out.splitlines()
     assert called == "  … population('Norway')"
     assert "5.6 million" in said
+
+
+def test_the_openai_agents_program_sends_no_key_of_openais(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-not-yours")
+    monkeypatch.setenv("SERVER_KEY", "kg-ours")
+    with listening() as (url, heard), pytest.raises(OpenAIError):
+        example("agents_sdk")(url)
+    assert "sk-not-yours" not in str(heard)
+    assert heard == ["Bearer kg-ours"]
 
 
 def test_the_openai_agents_program_without_a_server() -> None:
@@ -118,6 +152,16 @@ def test_human_review(
     assert told.count("What is the capital of Australia?") == len(said)
     assert f"'answer': '{answer}', 'status': '{status}'" in told
     assert next(words, None) is None
+
+
+def test_human_review_says_what_was_wrong_with_a_word(
+    make_kaelum: MakeKaelum, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = iter(["", "accept"])
+    example("human_review")(make_kaelum(always("The answer is Sydney")), reader=lambda prompt: next(words))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines.count("What is the capital of Australia?") == 2
+    assert "answer" in lines[lines.index("What is the capital of Australia?", 1) + 2]
 
 
 @pytest.mark.model

@@ -25,9 +25,12 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import Send
 
+from kaelum_flow import expand
 from kaelum_flow.create import create_kaelum
+from kaelum_flow.services import Services
+from kaelum_flow.state import KaelumState
 from kaelum_flow.trace import trace_of
-from kaelum_graph.answer import Answer, Progress
+from kaelum_flow.wave_slots import slots_for
 from kaelum_graph.errors import UsageError
 from kaelum_graph.storage import STORE_FILE, Storage
 from kaelum_graph.tree import SearchTree
@@ -284,18 +287,22 @@ def test_a_checkpoint_of_an_earlier_version_is_read() -> None:
     assert (trace_of(values) or {})["rollouts"] == []
 
 
-def test_a_search_that_gets_no_more_places_gives_what_it_has(make_kaelum: MakeKaelum) -> None:
+def test_a_search_that_gets_no_more_places_gives_what_it_has(
+    make_kaelum: MakeKaelum, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A wave of nothing comes after one that was measured."""
     kaelum = make_kaelum(lambda request, index: f"The answer is \\boxed{{{index}}}", slots=4, cache=False, seed=None)
     scheduler = kaelum.services.slots
     assert scheduler is not None
-    last, taken = None, False
     with ExitStack() as held:
-        for event in kaelum.stream("How many?", worker="math", sims=12, early_stop=False, deadline=10.0):
-            if not taken and isinstance(event, Progress) and event.stage == "wave" and event.data["rollouts"] == 4:
-                held.enter_context(scheduler.request("another", wanted=4, bid=1e9))
-                taken = True
-            last = event if isinstance(event, Answer) else last
-    assert last is not None
-    assert last.stop_reason == "deadline"
-    assert last.cost.rollouts == 4
+        waves: list[int] = []
+
+        def asked_for(services: Services, state: KaelumState, *given: Any, **how: Any) -> Any:
+            waves.append(state.get("waves", 0))
+            if len(waves) == 2:
+                held.enter_context(scheduler.request("another", wanted=4, bid=None))
+            return slots_for(services, state, *given, **how)
+
+        monkeypatch.setattr(expand, "slots_for", asked_for)
+        answer = kaelum.ask("How many?", worker="math", sims=12, early_stop=False, deadline=20.0)
+    assert (answer.stop_reason, answer.cost.rollouts) == ("deadline", 4)

@@ -150,7 +150,7 @@ def test_sources_reach_the_prompt_the_evidence_and_the_answer(kaelum_with: Make)
     assert "[1] Atlas (atlas.pdf)  (supports the answer)" in story(answer)
     assert Answer.from_json(answer.to_json()) == answer
     told = [event.data for event in events if isinstance(event, Progress) and event.stage == "sources"]
-    assert told == [{"state": "asked"}, {"state": "found", "passages": 1}]
+    assert told == [{"id": answer.id, "state": "asked"}, {"id": answer.id, "state": "found", "passages": 1}]
 
 
 def test_a_trusted_retriever_verifies(kaelum_with: Make) -> None:
