@@ -36,7 +36,7 @@ def test_a_batch_before_an_interrupt_keeps_its_order(kaelum: Kaelum) -> None:
     model = ChatKaelum(kaelum=kaelum, worker="math")
 
     def ask(state: MessagesState) -> Any:
-        told = model.batch(QUESTIONS)
+        told = model.batch([*QUESTIONS])
         interrupt("go on?")
         return {"messages": told}
 
@@ -57,7 +57,7 @@ def test_nothing_of_a_nodes_search_is_kept_by_the_host(kaelum: Kaelum) -> None:
     builder.compile(checkpointer=saver).invoke({"messages": [HumanMessage(QUESTIONS[0])]}, CONFIG)
     kept = list(saver.list(None))
     assert kept
-    assert all(item.config["configurable"].get("checkpoint_ns", "") == "" for item in kept)
+    assert all((item.config.get("configurable") or {}).get("checkpoint_ns", "") == "" for item in kept)
 
 
 def test_a_token_cancels_what_it_was_given_for_and_is_left_as_it_is(kaelum: Kaelum) -> None:

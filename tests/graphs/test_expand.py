@@ -8,7 +8,7 @@ import pytest
 
 from kaelum_flow.expand import pauses_of
 from kaelum_flow.facade import Kaelum
-from kaelum_flow.state import KaelumState
+from kaelum_flow.state import KaelumState, packed
 from kaelum_graph.answer import Progress
 from kaelum_graph.errors import ContextOverflow, ModelError
 from kaelum_graph.models.base import CancelToken, Generation, GenerationRequest, OnDelta
@@ -102,7 +102,7 @@ def test_progress_goes_on_while_turns_go_on(make_kaelum: MakeKaelum, monkeypatch
 
 def test_a_verifying_program_is_not_observed(make_kaelum: MakeKaelum) -> None:
     services = make_kaelum(always(ACTION)).services
-    state = KaelumState(messages=[], request={"text": APPLES, "history": [], "options": {}})
+    state = KaelumState(messages=[], request=packed({"text": APPLES, "history": [], "options": {}}))
     math = Simulation(node_id=ROOT, worker=WorkerName("math"), operator="critique")
     assert pauses_of(services, state, math) == ("```output",)
     assert pauses_of(services, state, replace(math, operator="verify")) == ()
