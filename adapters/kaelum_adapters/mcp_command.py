@@ -6,8 +6,10 @@ Nothing heavy is imported before the command runs: `kaelum --help` loads this mo
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
+import sys
 import threading
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -80,6 +82,10 @@ def _serve_stdio(kaelum: Kaelum, arguments: argparse.Namespace, *, preload: bool
 
     if preload:
         _load_beside(kaelum)
+    # What anybody prints goes to standard error only while the server runs: held back, it would be written after the
+    # protocol.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     # The thread that waits for the host's next line hears no cancellation: Python's own handler would wait with it.
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
