@@ -27,11 +27,10 @@ from kaelum_adapters.mcp_server import create_mcp_server
 from kaelum_adapters.openai_api.admission import Admission
 from kaelum_adapters.openai_api.app import SPARE_THREADS, limits_of
 from kaelum_adapters.openai_api.callers import CALLER, Door, identify
-from kaelum_adapters.openai_api.drain import CLOSING_SECONDS
 from kaelum_adapters.openai_api.errors import ApiError, error_response
 from kaelum_adapters.openai_api.keys import KeyBook
 from kaelum_adapters.openai_api.options import check_access
-from kaelum_adapters.openai_api.serving import KEEP_ALIVE_SECONDS
+from kaelum_adapters.openai_api.serving import config_of
 from kaelum_flow.facade import Kaelum
 from kaelum_graph.errors import UsageError
 
@@ -127,16 +126,7 @@ def names_allowed(options: McpOptions) -> TransportSecuritySettings:
 
 def serve_mcp(app: Starlette, bound: socket.socket, *, on_listening: Callable[[], None]) -> None:
     """Serve until a signal ends it; searches under way are cancelled then."""
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=round(CLOSING_SECONDS),
-        lifespan="on",
-    )
-    _Process(config, on_listening).run(sockets=[bound])
+    _Process(config_of(app), on_listening).run(sockets=[bound])
 
 
 class _Process(uvicorn.Server):

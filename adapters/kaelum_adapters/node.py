@@ -11,14 +11,11 @@ from pydantic import ValidationError
 
 from kaelum_adapters.chat_model import FIELD_OF, ChatKaelum, check_arguments
 from kaelum_adapters.chat_request import choice_of, shape_of, tools_of
-from kaelum_adapters.progress import PROGRESS_KEY, forward
 from kaelum_flow.facade import Kaelum
 from kaelum_graph.calls import CallRules
 from kaelum_graph.errors import UsageError
 from kaelum_graph.shapes import ShapeRules
 from kaelum_graph.types import Json
-
-__all__ = ["PROGRESS_KEY", "forward", "kaelum_node"]
 
 PER_CALL = frozenset({"cancel", "shape", "tool_choice", "tools"})
 """Options that are no fields of the chat model."""

@@ -40,6 +40,7 @@ from kaelum_flow.state import (
     seconds_left,
     tokens_left,
     told_of,
+    unpacked,
 )
 from kaelum_graph.answer import Answer, Cost
 from kaelum_graph.calls import call_key
@@ -266,16 +267,16 @@ class ForwardNodes:
         if forked := self._kept_otherwise(state):
             state = cast("KaelumState", {**state, **forked})
         settings, query, answer = self._settings(state), current_query(state), self._answer(state)
-        earlier = state.get("earlier") or {}
+        earlier, request = state.get("earlier") or {}, current_request(state)
         record = {
             "answer": answer.to_json(),
-            **{key: current_request(state).get(key) for key in ("history", "since", "tools", "shape")},
+            **{key: request.get(key) for key in ("history", "since", "tools", "shape")},
             "called": read_called(state) or None,
             "options": current_options(state),
             "settings": per_query(settings),
             "continued_from": earlier.get("episode_id"),
             "route": current_route(state),
-            "tree": read_tree(state).to_json() if state.get("tree") else None,
+            "tree": unpacked(state.get("tree")),
             "reflections": state.get("reflections"),
             "verdict": state.get("verdict"),
         }
@@ -296,7 +297,7 @@ class ForwardNodes:
                 self.services.cache.add(
                     CacheEntry(
                         episode_id=answer.id,
-                        scope=self._scope(settings, query, requested_shape(current_request(state))),
+                        scope=self._scope(settings, query, requested_shape(request)),
                         query=query.text,
                         answer=answer.to_json(),
                         embedding=features[:384],
@@ -317,10 +318,10 @@ class ForwardNodes:
             record = self.services.storage.episode(state.get("episode_id", ""), tenant=current_tenant(state))
         except StorageError:  # then nothing can be kept, as will be told
             return {}
-        own = {"tree": read_tree(state).to_json() if state.get("tree") else None, "verdict": state.get("verdict")}
-        if record is None or json.loads(json.dumps(own)) == {key: record.get(key) for key in own}:
+        if record is None:
             return {}
-        return {"episode_id": uuid.uuid4().hex}
+        same = (record.get("tree"), record.get("verdict")) == (unpacked(state.get("tree")), state.get("verdict"))
+        return {} if same else {"episode_id": uuid.uuid4().hex}
 
     def respond(self, state: KaelumState, writer: StreamWriter) -> Json:
         """Give the answer: as pieces of text on the stream, as a message, and whole with its story."""

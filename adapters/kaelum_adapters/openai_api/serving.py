@@ -14,6 +14,7 @@ from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from kaelum_adapters.openai_api.drain import CLOSING_SECONDS
 from kaelum_adapters.openai_api.server import Server
@@ -54,13 +55,9 @@ def url_of(bound: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
 
 
-def serve(app: FastAPI, bound: socket.socket, *, on_listening: Callable[[], None]) -> bool:
-    """Serve until a signal ends it, in good order; returns whether all that was under way has ended.
-
-    Raises `KaelumError` when the model can't be loaded.
-    """
-    server: Server = app.state.server
-    config = uvicorn.Config(
+def config_of(app: Starlette) -> uvicorn.Config:
+    """How uvicorn runs an app of ours: its own logs are off, and what is under way has a while to end."""
+    return uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
@@ -70,7 +67,15 @@ def serve(app: FastAPI, bound: socket.socket, *, on_listening: Callable[[], None
         backlog=BACKLOG,
         lifespan="on",
     )
-    process = _Process(config, server, on_listening)
+
+
+def serve(app: FastAPI, bound: socket.socket, *, on_listening: Callable[[], None]) -> bool:
+    """Serve until a signal ends it, in good order; returns whether all that was under way has ended.
+
+    Raises `KaelumError` when the model can't be loaded.
+    """
+    server: Server = app.state.server
+    process = _Process(config_of(app), server, on_listening)
     process.run(sockets=[bound])
     error = server.readiness.error
     if process.load_failed and error is not None:
