@@ -18,9 +18,9 @@ import gzip
 import json
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,8 @@ ROLLOUTS = 4
 MOST_TOKENS = 256
 """Of one rollout: what is longer is seldom right at this size, and costs as much as five that are."""
 UNITS_A_CALL = 60
+CALLS_AT_ONCE = 3
+"""So that the last long rollouts of one call share their batch with the next call's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,37 +161,51 @@ def _rounded(value: float | None) -> float | None:
 def record(bank: Bank, model: PolicyModel, sandbox: Sandbox, *, samples: int, minutes: float) -> None:
     """Record what is missing, in order, for at most so many minutes."""
     workers, have = all_workers(), bank.recorded()
-    todo = [(asked, name) for asked in queries() for name in workers if not have[(asked.name, name)]]
+    todo = deque((asked, name) for asked in queries() for name in workers if not have[(asked.name, name)])
     end, made, start = time.monotonic() + 60 * minutes, 0, time.monotonic()
-    with ThreadPoolExecutor(2) as pool:
-        while todo and time.monotonic() < end:
-            chunk, todo = todo[:UNITS_A_CALL], todo[UNITS_A_CALL:]
-            # Long turns first: short ones then fill the places that they leave.
-            chunk.sort(key=lambda pair: pair[1] in ("code", "factual"))
-            acted = act(
-                model,
-                [request_of(asked, workers[name], samples=samples) for asked, name in chunk],
-                [workers[name].prompt(Query(text=asked.task.question)).observe for asked, name in chunk],
-                sandbox=sandbox,
-                pool=pool,
-            )
-            units: list[Json] = []
-            for (asked, name), outcome in zip(chunk, acted, strict=True):
-                if outcome.error is not None:
-                    raise outcome.error
-                units.append(
-                    {
-                        "query": asked.name,
-                        "question": asked.task.question,
-                        "worker": name,
-                        "prompt_tokens": outcome.prompt_tokens,
-                        "rollouts": [turn_json(turn) for turn in outcome.turns],
-                    }
-                )
-                made += sum(turn.completion_tokens for turn in outcome.turns)
-            bank.keep(units)
-            spent = time.monotonic() - start
-            print(f"# {made} tokens, {made / spent:.0f}/s, {len(todo)} units to go", file=sys.stderr, flush=True)
+    with ThreadPoolExecutor(2) as sandboxes, ThreadPoolExecutor(CALLS_AT_ONCE) as calls:
+        running: set[Future[list[Json]]] = set()
+        while running or (todo and time.monotonic() < end):
+            while todo and len(running) < CALLS_AT_ONCE and time.monotonic() < end:
+                chunk = [todo.popleft() for _ in range(min(UNITS_A_CALL, len(todo)))]
+                running.add(calls.submit(_units, chunk, model, sandbox, sandboxes, samples))
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for call in done:
+                units = call.result()
+                bank.keep(units)
+                made += sum(rollout["tokens"] for unit in units for rollout in unit["rollouts"])
+                spent = time.monotonic() - start
+                print(f"# {made} tokens, {made / spent:.0f}/s, {len(todo)} units to go", file=sys.stderr, flush=True)
+
+
+def _units(
+    chunk: Sequence[tuple[Asked, str]], model: PolicyModel, sandbox: Sandbox, pool: Executor, samples: int
+) -> list[Json]:
+    """One call's units."""
+    workers = all_workers()
+    # Long turns first: short ones then fill the places that they leave.
+    chunk = sorted(chunk, key=lambda pair: pair[1] in ("code", "factual"))
+    acted = act(
+        model,
+        [request_of(asked, workers[name], samples=samples) for asked, name in chunk],
+        [workers[name].prompt(Query(text=asked.task.question)).observe for asked, name in chunk],
+        sandbox=sandbox,
+        pool=pool,
+    )
+    units: list[Json] = []
+    for (asked, name), outcome in zip(chunk, acted, strict=True):
+        if outcome.error is not None:
+            raise outcome.error
+        units.append(
+            {
+                "query": asked.name,
+                "question": asked.task.question,
+                "worker": name,
+                "prompt_tokens": outcome.prompt_tokens,
+                "rollouts": [turn_json(turn) for turn in outcome.turns],
+            }
+        )
+    return units
 
 
 def show(bank: Bank) -> str:

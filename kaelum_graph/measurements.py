@@ -16,13 +16,13 @@ import numpy as np
 from kaelum_graph.calibration import Calibration
 from kaelum_graph.clusters import cluster
 from kaelum_graph.operators import OperatorPriors, Outcomes, outcomes_of
-from kaelum_graph.posterior import weigh
+from kaelum_graph.posterior import vote_weights, weigh
 from kaelum_graph.reward import SOURCE, path_score
 from kaelum_graph.skill import Skill, within_query_auroc
 from kaelum_graph.storage import Storage
 from kaelum_graph.tree import Operator, Rollout, SearchTree
 from kaelum_graph.types import EpisodeId, Json, WorkerName
-from kaelum_graph.verdict import form_checked
+from kaelum_graph.verdict import form_checked, learned_scores
 
 
 class Measurements:
@@ -41,9 +41,20 @@ class Measurements:
         # Fitted once for all of them.
         self._take({"confidence": [pair for record in records for pair in record.get("confidence", ())]})
 
-    def learn(self, episode_id: EpisodeId, tree: SearchTree, *, first: int = 0) -> None:
-        """Keep and take in what a finished search measured, from rollout `first` on. Raises `StorageError`."""
-        record = measured(tree, first=first)
+    def learn(
+        self,
+        episode_id: EpisodeId,
+        tree: SearchTree,
+        *,
+        first: int = 0,
+        weighed: SearchTree | None = None,
+        trust: float = 0.0,
+    ) -> None:
+        """Keep and take in what a finished search measured, from rollout `first` on. Raises `StorageError`.
+
+        `weighed` is the tree with the scores that its votes counted by, to the degree `trust`; None: its own scores.
+        """
+        record = measured(tree, first=first, weighed=weighed, trust=trust)
         if record and self._storage.add_measurements(episode_id, {**record, "model": self._model}):
             with self._lock:
                 self._take(record)
@@ -75,8 +86,11 @@ class Measurements:
             self._skills[source] = self._skills.get(source, Skill()).plus(auroc)
 
 
-def measured(tree: SearchTree, *, first: int = 0) -> Json:
-    """The measurements of one tree as plain JSON; empty when no anchored check has told anything apart."""
+def measured(tree: SearchTree, *, first: int = 0, weighed: SearchTree | None = None, trust: float = 0.0) -> Json:
+    """The measurements of one tree as plain JSON; empty when no anchored check has told anything apart.
+
+    `weighed` and `trust` are as for `Measurements.learn`.
+    """
     record: Json = {}
     operators = outcomes_of(tree, first=first)
     if operators:
@@ -86,7 +100,7 @@ def measured(tree: SearchTree, *, first: int = 0) -> Json:
     if skill := {source: auroc for source, auroc in aurocs.items() if auroc is not None}:
         record["skill"] = skill
     # A search that is continued has told of its confidences before.
-    pairs = unanchored_confidences(tree) if not first else []
+    pairs = unanchored_confidences(weighed or tree, trust=trust) if not first else []
     if pairs:
         record["confidence"] = pairs
     return record
@@ -116,16 +130,23 @@ def score_skill(tree: SearchTree, *, source: str = SOURCE, first: int = 0) -> fl
 OUTCOMES: dict[str | None, bool | None] = {"pass": True, "fail": False, None: None}
 
 
-def unanchored_confidences(tree: SearchTree) -> list[tuple[float, bool]]:
-    """For each answer that an anchored check decided on: the confidence it had without that, and whether it passed."""
+def unanchored_confidences(tree: SearchTree, *, trust: float = 0.0) -> list[tuple[float, bool]]:
+    """For each answer that an anchored check decided on: the confidence it had without that, and whether it passed.
+
+    The votes count by the reward model's scores in the tree, to the degree `trust`, as they did when the answer was
+    given: a calibration of plain votes would be applied to others.
+    """
     candidates = [rollout.candidate for rollout in tree.rollouts]
     groups = cluster([candidate.answer for candidate in candidates])
     prefixes = tree.prefixes()
     evidence = [rollout.evidence for rollout in tree.rollouts]
     unanchored = [tuple(vote for vote in votes if not vote.tier.anchored) for votes in evidence]
+    scores = [path_score(rollout.step_scores, source=rollout.scored_by) for rollout in tree.rollouts]
+    weights = vote_weights(learned_scores(tree, scores), trust=trust)
     told = weigh(groups, candidates, evidence, prefixes=prefixes)
     stated = {
-        standing.cluster: standing.confidence for standing in weigh(groups, candidates, unanchored, prefixes=prefixes)
+        standing.cluster: standing.confidence
+        for standing in weigh(groups, candidates, unanchored, prefixes=prefixes, weights=weights)
     }
     return [
         (round(stated[standing.cluster], 4), standing.anchored == "pass")

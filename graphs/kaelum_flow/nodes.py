@@ -46,6 +46,7 @@ from kaelum_graph.answer import Answer, Cost
 from kaelum_graph.calls import call_key
 from kaelum_graph.config import Settings
 from kaelum_graph.errors import StorageError
+from kaelum_graph.learning.episode import is_audit
 from kaelum_graph.learning.service import harmless
 from kaelum_graph.reward import SOURCE
 from kaelum_graph.storage import CacheEntry
@@ -290,9 +291,8 @@ class ForwardNodes:
             self.services.storage.append_episode(
                 answer.id, query.text, record, tenant=current_tenant(state), seen=seen, rating=review
             )
-            self.services.measurements.learn(answer.id, read_tree(state), first=earlier.get("rollouts", 0))
-            if not earlier:
-                learn_structures(self.services, state, read_tree(state), answer.id)
+            if settings.learning and not is_audit(answer.id):
+                self._measure(state, answer.id)
             if settings.cache and features is not None and earned(answer) and may_be_kept(self.services, state):
                 self.services.cache.add(
                     CacheEntry(
@@ -311,6 +311,19 @@ class ForwardNodes:
         if seen is not None:
             self.services.tell_learner()
         return {**forked, "recorded": True}
+
+    def _measure(self, state: KaelumState, episode_id: EpisodeId) -> None:
+        """Take in what the search has measured of its operators, its confidences and its structures."""
+        tree, earlier = read_tree(state), state.get("earlier") or {}
+        self.services.measurements.learn(
+            episode_id,
+            tree,
+            first=earlier.get("rollouts", 0),
+            weighed=harmless("the reward model", lambda: rescored(self.services, state, tree), otherwise=tree),
+            trust=prm_weight(state),
+        )
+        if not earlier:
+            learn_structures(self.services, state, tree, episode_id)
 
     def _kept_otherwise(self, state: KaelumState) -> Json:
         """A new `episode_id` where another branch of the same run has kept its episode under this one; else nothing."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from kaelum_graph.evidence import Evidence, Outcome, Tier
 from kaelum_graph.measurements import Measurements, measured, score_skill, unanchored_confidences
@@ -199,6 +200,19 @@ class TestLearning:
             votes = tuple(replace(vote, source="constraints") for vote in rollout.evidence)
             tree.rollouts[number] = replace(rollout, evidence=votes)
         assert [passed for _, passed in unanchored_confidences(tree)] == [False]
+
+    def test_a_confidence_is_measured_as_it_was_stated_with_votes_that_count_by_a_learned_score(self) -> None:
+        tree = SearchTree()
+        for answer, score in (("1", 0.9), ("1", 0.9), ("2", 0.1), ("2", 0.1)):
+            rollout = add(tree, answer=answer, outcome="pass" if answer == "1" else "fail", score=score)
+            tree.rollouts[rollout.id] = replace(rollout, scored_by="prm")
+        plain, weighed = dict.fromkeys((True, False), 0.0), dict.fromkeys((True, False), 0.0)
+        plain.update({passed: stated for stated, passed in unanchored_confidences(tree)})
+        weighed.update({passed: stated for stated, passed in unanchored_confidences(tree, trust=1.0)})
+        assert plain[True] == plain[False] == 0.5
+        assert weighed[True] == pytest.approx((3.6 + 1) / (4 + 2), abs=1e-3)
+        assert weighed[False] == pytest.approx((0.4 + 1) / (4 + 2), abs=1e-3)
+        assert measured(tree, weighed=tree, trust=1.0)["confidence"] == [(weighed[True], True), (weighed[False], False)]
 
     def test_an_episode_is_learned_once_and_found_again_after_a_restart(self, tmp_path: Path) -> None:
         tree = SearchTree()

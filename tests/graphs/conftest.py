@@ -46,3 +46,9 @@ def make_kaelum(tmp_path: Path, encoder: Encoder, sandbox: ProcessSandbox) -> Ge
     yield make
     for kaelum in made:
         kaelum.close()
+
+
+@pytest.fixture
+def no_audits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No query is kept for audit: ids are drawn at random, and of one in ten nothing is to be learned."""
+    monkeypatch.setattr("kaelum_flow.nodes.is_audit", lambda episode_id: False)

@@ -166,6 +166,7 @@ def test_another_model_is_allowed_and_said(make_kaelum: MakeKaelum, monkeypatch:
     assert second.notices == ("the search was begun with scripted and continued with another.",)
 
 
+@pytest.mark.usefixtures("no_audits")
 def test_nothing_is_measured_twice(make_kaelum: MakeKaelum) -> None:
     kaelum = make_kaelum(always(boxed("7")), max_reflections=0, wave_size=4)
     first = kaelum.ask(EQUATION, worker="math", sims=8)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import pytest
+
 from kaelum_flow.facade import Kaelum
 from kaelum_graph.models.base import GenerationRequest
 from tests.graphs.conftest import MakeKaelum
@@ -45,6 +47,7 @@ def until(condition: Any) -> None:
     assert condition()
 
 
+@pytest.mark.usefixtures("no_audits")
 def test_a_plan_is_sought_tried_in_half_of_the_samples_and_adopted(make_kaelum: MakeKaelum) -> None:
     kaelum = make_kaelum(script, structures=True, cache=False, max_reflections=0)
     model = kaelum.services.model
@@ -73,6 +76,7 @@ def test_switched_off_nothing_is_sought(make_kaelum: MakeKaelum) -> None:
     assert kaelum.services.structures is None
 
 
+@pytest.mark.usefixtures("no_audits")
 def test_closing_does_not_wait_for_a_plan(make_kaelum: MakeKaelum) -> None:
     kaelum = make_kaelum(script, structures=True, cache=False, max_reflections=0)
     for number in range(2, 5):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from kaelum_flow.facade import Kaelum
 from kaelum_flow.plans import takes_structures
 from kaelum_graph.models.base import GenerationRequest
@@ -66,6 +68,7 @@ def test_scattered_answers_bring_in_another_worker(make_kaelum: MakeKaelum) -> N
     assert {one["worker"] for one in rollouts_of(forced)} == {"math"}
 
 
+@pytest.mark.usefixtures("no_audits")
 def test_what_a_query_taught_is_there_for_the_next_one_and_after_a_restart(make_kaelum: MakeKaelum) -> None:
     def script(request: GenerationRequest, k: int) -> str:
         told = any("does not satisfy" in message.content for message in request.messages)
@@ -80,6 +83,22 @@ def test_what_a_query_taught_is_there_for_the_next_one_and_after_a_restart(make_
     assert make_kaelum(script).services.measurements.table() == learned
 
 
+@pytest.mark.parametrize("audit", [True, False])
+def test_an_audit_measures_nothing(make_kaelum: MakeKaelum, monkeypatch: pytest.MonkeyPatch, audit: bool) -> None:
+    monkeypatch.setattr("kaelum_flow.nodes.is_audit", lambda episode_id: audit)
+    kaelum = make_kaelum(lambda request, k: boxed("7"), wave_size=4, max_reflections=0)
+    kaelum.ask(EQUATION, worker="math", sims=8)
+    assert (kaelum.services.storage.measurements() == []) is audit
+
+
+@pytest.mark.usefixtures("no_audits")
+def test_without_learning_nothing_is_measured(make_kaelum: MakeKaelum) -> None:
+    kaelum = make_kaelum(lambda request, k: boxed("7"), wave_size=4, max_reflections=0, learning=False)
+    kaelum.ask(EQUATION, worker="math", sims=8)
+    assert kaelum.services.storage.measurements() == []
+
+
+@pytest.mark.usefixtures("no_audits")
 def test_confidence_follows_what_agreement_has_been_worth(make_kaelum: MakeKaelum) -> None:
     """Every agreed answer that a check could look at was wrong: agreement on an unchecked one is believed less."""
     kaelum = make_kaelum(lambda request, k: boxed("7"), wave_size=4, cache=False, max_reflections=0)
