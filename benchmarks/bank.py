@@ -35,7 +35,7 @@ from kaelum_graph.acting import Turn, act
 from kaelum_graph.models.base import GenerationRequest, HiddenState, PolicyModel, Sampling
 from kaelum_graph.sandbox import ProcessSandbox
 from kaelum_graph.sandbox.base import Sandbox
-from kaelum_graph.types import Json, Query
+from kaelum_graph.types import Json, Query, WorkerName
 from kaelum_graph.workers import all_workers
 from kaelum_graph.workers.base import Worker
 
@@ -179,7 +179,7 @@ def record(bank: Bank, model: PolicyModel, sandbox: Sandbox, *, samples: int, mi
 
 
 def _units(
-    chunk: Sequence[tuple[Asked, str]], model: PolicyModel, sandbox: Sandbox, pool: Executor, samples: int
+    chunk: Sequence[tuple[Asked, WorkerName]], model: PolicyModel, sandbox: Sandbox, pool: Executor, samples: int
 ) -> list[Json]:
     """One call's units."""
     workers = all_workers()

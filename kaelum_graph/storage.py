@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kaelum_graph.cache_table import CacheEntry, CacheTable, evict
@@ -20,7 +20,7 @@ from kaelum_graph.errors import StorageError, UnknownEpisode, UsageError
 from kaelum_graph.feedback import Feedback
 from kaelum_graph.feedback_table import FeedbackTable, erase_ratings, insert_feedback
 from kaelum_graph.learning_table import LearningTable, episode_ids_of_conversation, forget_events, log_episode
-from kaelum_graph.sqlite_file import SqliteFile, of_tenant
+from kaelum_graph.sqlite_file import SqliteFile, of_tenant, wipe
 from kaelum_graph.storage_schema import prepare
 from kaelum_graph.types import EpisodeId, Json
 
@@ -78,6 +78,17 @@ class Storage(FeedbackTable, CacheTable, LearningTable):
         condition, arguments = of_tenant(tenant)
         rows = self._file.rows(f"SELECT record FROM episodes WHERE id = ?{condition}", (episode_id, *arguments))
         return json.loads(rows[0][0]) if rows else None
+
+    def newest_episodes(self, count: int, *, tenant: str | None = None) -> Iterator[Json]:
+        """The records of the newest `count` episodes, oldest first, read one at a time."""
+        condition, arguments = of_tenant(tenant)
+        ids = self._file.rows(
+            f"SELECT id FROM episodes WHERE true{condition} ORDER BY sequence DESC LIMIT ?", (*arguments, count)
+        )
+        for (episode_id,) in reversed(ids):
+            record = self.episode(episode_id, tenant=None)
+            if record is not None:  # forgotten meanwhile
+                yield record
 
     def has_episode(self, episode_id: str, *, tenant: str | None = "") -> bool:
         """Whether there is an episode of that id, without reading its record."""
@@ -203,6 +214,10 @@ class Storage(FeedbackTable, CacheTable, LearningTable):
         """Names the measurements kept so far: another one with each that comes. Costs microseconds."""
         rows = self._file.rows("SELECT rowid, episode_id FROM measurements ORDER BY rowid DESC LIMIT 1")
         return "/".join(map(str, rows[0])) if rows else ""
+
+    def wipe(self) -> None:
+        """Take what was deleted off the disk, whoever deleted it. Writes wait meanwhile. Raises `StorageError`."""
+        wipe(self.path)
 
     def close(self) -> None:
         """Close the file. Idempotent."""

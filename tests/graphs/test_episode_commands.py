@@ -1,4 +1,4 @@
-"""`kaelum trace`, `kaelum continue` and `kaelum ask --answers` over a real search with a scripted model."""
+"""`kaelum trace`, `continue`, `lift` and `ask --answers` over a real search with a scripted model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kaelum_flow import commands, episode_commands
+from kaelum_flow import commands, episode_commands, lift_command
 from kaelum_flow.facade import Kaelum
 from kaelum_graph.cli.parser import CommandParser
 from kaelum_graph.config import Settings
@@ -64,6 +64,7 @@ def command(
         commands.register_ask(subparsers)
         episode_commands.register_trace(subparsers)
         episode_commands.register_continue(subparsers)
+        lift_command.register_lift(subparsers)
         arguments = parser.parse_args(argv)
         try:
             code = arguments.run(arguments)
@@ -246,3 +247,29 @@ def test_the_commands_load_without_the_graph() -> None:
         env={"PYTHONPATH": f"{ROOT}:{ROOT / 'graphs'}"},
     )
     assert done.stdout == "[]\n", done.stderr
+
+
+def test_the_lift_over_one_sample_and_the_vote(command: Command, model: ScriptedModel) -> None:
+    with pytest.raises(UsageError, match="no episode is kept yet"):
+        command("lift")
+    model.script = cycle(boxed("7"), boxed("7"), boxed("7"), boxed("5"))
+    _, printed = command("ask", EQUATION, "--worker", "math", "--sims", "4", "--json")
+    assert json.loads(printed)["status"] == "verified"
+    told = json.loads(command("lift", "--json")[1])
+    assert (told["kept"], told["queries"]) == (1, 1)
+    means = {name: share["mean"] for name, share in told["shares"].items()}
+    assert means["vote"] == 0.0
+    assert means["answer"] == means["answer - vote"] == 1.0
+    assert 0.0 < means["sample"] < 1.0
+    command("continue", json.loads(printed)["id"][:8], "--sims", "2", "--json")
+    assert json.loads(command("lift", "--json")[1])["kept"] == 1, "a search that was gone on with is one query"
+    text = command("lift")[1]
+    assert "queries       1 with a search, 1 decided by a check on the question" in text
+    assert "answer given  right in 100% (100% to 100%)" in text
+    assert max(map(len, text.splitlines())) <= 100
+    with pytest.raises(UsageError, match="--newest is 0"):
+        command("lift", "--newest", "0")
+
+
+def test_without_a_check_nothing_is_said_of_right_and_wrong(command: Command, asked: str) -> None:
+    assert "nothing can be said of right and wrong" in command("lift")[1]
