@@ -112,7 +112,9 @@ class Bank:
     def units(self) -> Iterator[Json]:
         """Every unit of the plan, file by file; one that was recorded of another question is passed over."""
         asked = {one.name: one.task.question for one in queries()}
-        for path in sorted(self.folder.glob("*.jsonl.gz")):
+        # What was unpacked has been recorded elsewhere.
+        unpacked = self.folder.glob("judged/packed.jsonl.gz")
+        for path in sorted([*self.folder.glob("*.jsonl.gz"), *unpacked]):
             with gzip.open(path, "rt", encoding="utf-8") as file:
                 for line in file:
                     unit = json.loads(line)

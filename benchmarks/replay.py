@@ -1,6 +1,10 @@
 """The rollout bank read back: every recorded rollout concluded, checked and scored, as the product would have seen it.
 
-    python benchmarks/replay.py --folder bench-results/bank        # judges what is new; minutes
+    python benchmarks/replay.py          # the bank of the repository; minutes, once, for its embeddings
+    python benchmarks/replay.py --folder bench-results/bank --pack     # judges what is new, and packs it all
+
+The packed bank, beside this file, is what was judged without the embeddings. A folder in which nothing was recorded is
+filled from it at first use.
 
 Judging runs each rollout's program in the sandbox and asks its worker's verifiers, exactly as a search does; embeddings
 are MiniLM's. `right` is the benchmark's scorer's word, for evaluation alone: it is never in a `SeenEpisode`.
@@ -12,6 +16,7 @@ import argparse
 import base64
 import gzip
 import json
+import lzma
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +47,8 @@ from kaelum_graph.workers import all_workers
 from kaelum_graph.workers.base import Worker
 
 _EVIDENCE = TypeAdapter(tuple[Evidence, ...])
+PACKED = Path(__file__).with_name("rollout_bank.jsonl.xz")
+JUDGED = "judged"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -145,7 +152,7 @@ def judged(worker: Worker, task: Task, rollout: Json, sandbox: Sandbox) -> Json:
 
 def judge(bank: Bank, encoder: Encoder) -> None:
     """Judge every file of the bank that isn't yet, beside it."""
-    folder = bank.folder / "judged"
+    folder = bank.folder / JUDGED
     folder.mkdir(exist_ok=True)
     by_name = {asked.name: asked.task for asked in queries()}
     workers = all_workers()
@@ -173,22 +180,57 @@ def judge(bank: Bank, encoder: Encoder) -> None:
                     rollouts.append({**one, "arrays": [_packed(embeddings), _packed(scalars), _packed(states)]})
                 kept = {key: unit[key] for key in ("query", "question", "worker", "prompt_tokens")}
                 made.append({**kept, "features": _packed(features), "rollouts": rollouts})
-            beside = target.with_suffix(".partial")
-            with gzip.open(beside, "wt", encoding="utf-8") as file:
-                for unit in made:
-                    file.write(json.dumps(unit, ensure_ascii=False) + "\n")
-            beside.replace(target)
+            _write(target, made)
             print(f"# judged {path.name}", file=sys.stderr, flush=True)
     finally:
         sandbox.close()
 
 
+def pack(folder: Path, target: Path = PACKED) -> int:
+    """Put all judged units of the plan into one file, but for the embeddings, which are made anew; how many."""
+    asked = {one.name: one.task.question for one in queries()}
+    lines: list[str] = []
+    for path in sorted((folder / JUDGED).glob("*.jsonl.gz")):
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            units = [json.loads(line) for line in file]
+        for unit in units:
+            if asked.get(unit["query"]) == unit["question"]:
+                del unit["features"]
+                rollouts = [{**one, "arrays": [None, *one["arrays"][1:]]} for one in unit["rollouts"]]
+                lines.append(json.dumps({**unit, "rollouts": rollouts}, ensure_ascii=False, separators=(",", ":")))
+    beside = target.with_suffix(".partial")
+    with lzma.open(beside, "wt", encoding="utf-8", preset=9) as file:
+        file.write("\n".join(lines))
+    beside.replace(target)
+    return len(lines)
+
+
+def unpack(folder: Path, encoder: Encoder, source: Path = PACKED) -> None:
+    """Fill a folder's judged units from the packed bank, embeddings made anew."""
+    print(f"# unpacking {source.name}; embeddings take minutes, once", file=sys.stderr, flush=True)
+    with lzma.open(source, "rt", encoding="utf-8") as file:
+        units = [json.loads(line) for line in file]
+    for unit in units:
+        unit["features"] = _packed(encoder.features(unit["question"]))
+        steps = encoder.encode([step for one in unit["rollouts"] for step in one["steps"]]).astype(np.float16)
+        ends = np.cumsum([len(one["steps"]) for one in unit["rollouts"]])
+        for one, part in zip(unit["rollouts"], np.split(steps, ends[:-1]), strict=True):
+            one["arrays"][0] = _packed(part)
+    (folder / JUDGED).mkdir(parents=True, exist_ok=True)
+    _write(folder / JUDGED / "packed.jsonl.gz", units)
+
+
 def bank_queries(folder: Path, *, workers: Sequence[str] | None = None) -> list[BankQuery]:
-    """The judged queries that every worker has rollouts of, in the order of recording."""
+    """The judged queries that every worker has rollouts of, in the order of recording.
+
+    A folder without any is filled from the packed bank first.
+    """
+    if not any((folder / JUDGED).glob("*.jsonl.gz")) and PACKED.exists():
+        unpack(folder, encoder())
     names = list(workers or all_workers())
     units: dict[str, dict[str, Json]] = {}
     asked = {one.name: one.task.question for one in queries()}
-    for path in sorted((folder / "judged").glob("*.jsonl.gz")):
+    for path in sorted((folder / JUDGED).glob("*.jsonl.gz")):
         with gzip.open(path, "rt", encoding="utf-8") as file:
             for line in file:
                 unit = json.loads(line)
@@ -246,6 +288,15 @@ def _drawn(worker: str, item: Json) -> Drawn:
     )  # fmt: skip
 
 
+def _write(target: Path, units: Sequence[Json]) -> None:
+    """All or nothing."""
+    beside = target.with_suffix(".partial")
+    with gzip.open(beside, "wt", encoding="utf-8") as file:
+        for unit in units:
+            file.write(json.dumps(unit, ensure_ascii=False) + "\n")
+    beside.replace(target)
+
+
 def _packed(array: Any) -> str | None:
     return None if array is None else base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
 
@@ -255,13 +306,16 @@ def _unpacked(text: str, kind: Any, *shape: int) -> Any:
 
 
 def main() -> None:
-    """Judge what is new."""
+    """Judge what is new, and pack it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("bench-results/bank"))
+    parser.add_argument("--pack", action="store_true", help=f"write {PACKED.name}")
     arguments = parser.parse_args()
     judge(Bank(arguments.folder), encoder())
     found = bank_queries(arguments.folder)
     print(f"{len(found)} queries judged with every worker")
+    if arguments.pack:
+        print(f"{pack(arguments.folder)} units in {PACKED.name}")
 
 
 if __name__ == "__main__":
