@@ -83,6 +83,11 @@ class LearningTable:
             (after,),
         )
 
+    def forgotten_episode_ids(self) -> list[EpisodeId]:
+        """Every episode that was there to learn from and was deleted since, oldest first."""
+        rows = self._file.rows("SELECT episode_id FROM learning_events WHERE kind = 'forgotten' ORDER BY sequence")
+        return [EpisodeId(row[0]) for row in rows]
+
     def _event(self, row: tuple[Any, ...]) -> LearningEvent:
         sequence, kind, episode_id, ref, data, at, tenant, feedback_id, created_at, after, before = row
         seen = None if data is None else _seen(episode_id, data)

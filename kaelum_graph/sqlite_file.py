@@ -12,7 +12,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -53,6 +53,7 @@ class SqliteFile:
         try:
             self._writer.execute("PRAGMA journal_mode=WAL")
             self._writer.execute("PRAGMA synchronous=FULL")
+            self._writer.execute("PRAGMA secure_delete=ON")
             prepare(self._writer)
         except sqlite3.Error as error:
             self._writer.close()
@@ -189,6 +190,48 @@ def _tell(future: Future[Any], result: Any, error: BaseException | None) -> None
         future.set_result(result)
     else:
         future.set_exception(error)
+
+
+def erase(path: Path, *, tables: Sequence[str], work: Callable[[sqlite3.Connection], None]) -> int:
+    """How many rows went where `work` deletes from a file that others may have open; all or nothing.
+
+    Rows that went with others by a foreign key count too. Where there is no file, or it lacks one of the `tables`, it
+    is 0 and nothing is made. `wipe` takes what is left of them off the disk. Raises `StorageError`.
+    """
+    if not path.is_file():
+        return 0
+    try:
+        with closing(sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
+            connection.executescript("PRAGMA synchronous=FULL; PRAGMA secure_delete=ON; PRAGMA foreign_keys=ON;")
+            there = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+            if not {*tables} <= {row[0] for row in there}:
+                return 0
+            connection.execute("BEGIN IMMEDIATE")
+            before = connection.total_changes
+            work(connection)
+            gone = connection.total_changes - before
+            connection.execute("COMMIT")
+            return gone
+    except sqlite3.Error as error:
+        raise StorageError(f"{path}: cannot delete: {error}") from error
+
+
+def wipe(path: Path) -> None:
+    """Write a file anew without what was deleted from it, and empty its write-ahead log: no byte of that is left.
+
+    `secure_delete` alone leaves the copies that SQLite makes when it moves rows between pages. Others may have the file
+    open; they read on, and their writes wait: a second or two for every 100 MB. Raises `StorageError`, also where
+    somebody reads what was before for longer than `BUSY_SECONDS`; once it returns the text is gone.
+    """
+    try:
+        with closing(sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
+            connection.execute("PRAGMA secure_delete=ON")
+            connection.execute("VACUUM")
+            busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    except sqlite3.Error as error:
+        raise StorageError(f"{path}: what was deleted is still in free pages of the file: {error}") from error
+    if busy:
+        raise StorageError(f"{path}: what was deleted is still in its write-ahead log: another process is reading it.")
 
 
 def of_tenant(tenant: str | None) -> tuple[str, tuple[str, ...]]:

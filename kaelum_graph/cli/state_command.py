@@ -12,19 +12,20 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kaelum_graph.cli.parser import add_action, add_settings_flags, settings_of
-from kaelum_graph.errors import KaelumError, StorageError, UsageError
+from kaelum_graph.errors import KaelumError, StorageError, UnknownEpisode, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from kaelum_graph.config import Settings
+    from kaelum_graph.keepers import Linker
     from kaelum_graph.learning.learner import Learner
     from kaelum_graph.learning.state import LearnedState
     from kaelum_graph.learning.versions import TensorChange, Version, Versions
@@ -103,13 +104,17 @@ def run_show(arguments: argparse.Namespace) -> int:
         for name, part in versions.parts(version_id).items()
     ]
     row = _row(version, versions)
+    checkpoints = [one for one in versions.list() if not one.promoted]  # they alone say what was passed over
+    passed_over = (checkpoints[-1] if version.promoted and checkpoints else version).passed_over
     if arguments.json:
         told = {"metrics": version.metrics, "running": list(version.running), "components": components}
+        told["passed_over"] = {name: one.to_json() for name, one in passed_over.items()}
         print(json.dumps({**row, **told}, indent=2))
         return 0
     lines = {key: _shown(value) for key, value in row.items()}
     for title, told in (("metrics", version.metrics), ("comparisons", list(version.running))):
         lines |= {title: json.dumps(told)} if told else {}
+    lines |= {f"{name} passed over": str(one) for name, one in passed_over.items()}
     width = max(map(len, lines))
     print("\n".join(f"{title:{width}}  {text}" for title, text in lines.items()))
     print(f"\n{_table(components)}")
@@ -185,20 +190,35 @@ def run_rebuild(arguments: argparse.Namespace) -> int:
 
 def run_forget(arguments: argparse.Namespace) -> int:
     """Delete, have what was taught unlearned, and say how much went; 0."""
+    from kaelum_graph.keepers import all_keepers, all_linkers, forget_with
+
     settings = settings_of(arguments).settings
+    keepers, linkers = all_keepers(), all_linkers()
     with _storage(settings) as storage:
+        before = storage.forgotten_episode_ids()
+        names = arguments.episode or ([] if arguments.conversation is None else [arguments.conversation])
+        named = [_to_forget(storage, name, before) for name in names]
         if arguments.episode:
-            ids = [storage.find_episode_id(name, tenant=None) for name in arguments.episode]
-            gone, what = storage.forget_episodes(ids), "episode"
-        elif arguments.conversation:
-            first = storage.find_episode_id(arguments.conversation, tenant=None)
-            gone, what = storage.forget_episodes(conversation=first), "conversation"
+            gone = storage.forget_episodes(named)
+        elif named:
+            gone = _forget_conversation(storage, settings, named[0], linkers.values())
         else:
-            gone, what = storage.forget_episodes(tenant=arguments.tenant), f"tenant '{arguments.tenant}'"
+            gone = storage.forget_episodes(tenant=arguments.tenant)
+        # Those of before too: a process may have died between the two, or been one that didn't reach as far.
+        ids = [*dict.fromkeys((*before, *named, *gone))]
+        try:
+            rows = forget_with(keepers, settings.data_dir, ids, tenant=arguments.tenant)
+            storage.wipe()
+        except StorageError as error:
+            raise StorageError(
+                f"{_counted(len(gone))} deleted, but not yet all that is kept elsewhere: run it again: {error}"
+            ) from error
         versions = _versions(settings)
         taught = versions is not None and any(one.knows(storage.forgotten()) for one in versions.list())
-        if not gone and not taught:
-            raise UsageError(f"{what}: no episodes are kept.")
+        if not gone and not taught and not any(rows.values()):
+            if names:
+                raise UnknownEpisode(f"episode '{names[0]}': no such episode.")
+            raise UsageError(f"tenant '{arguments.tenant}': no episodes are kept.")
         if taught:
             try:
                 with _learning(settings, storage) as learner:
@@ -208,8 +228,32 @@ def run_forget(arguments: argparse.Namespace) -> int:
                     f"{_counted(len(gone))} deleted; what they taught is not yet, and goes when a process learns "
                     f"again: {error}"
                 ) from error
-    unlearned = "and unlearned" if taught else "(nothing was learned from it)"
-    return _say(arguments, {"episodes": gone, "unlearned": taught}, f"{_counted(len(gone))} deleted {unlearned}")
+    unlearned = " and unlearned" if taught else " (nothing was learned from it)" if gone else ""
+    beside = ", ".join(f"{name} {count}" for name, count in rows.items() if count)
+    text = f"{_counted(len(gone))} deleted{unlearned}{f'; rows deleted with that: {beside}' if beside else ''}"
+    return _say(arguments, {"episodes": gone, "unlearned": taught, "rows": rows}, text)
+
+
+def _to_forget(storage: Storage, name: str, before: Sequence[str]) -> str:
+    """The episode of that name, also one that was deleted `before`: what is left of it elsewhere can still go."""
+    try:
+        return storage.find_episode_id(name, tenant=None)
+    except UnknownEpisode:
+        if name in before:
+            return name
+        raise
+
+
+def _forget_conversation(storage: Storage, settings: Settings, first: str, linkers: Iterable[Linker]) -> list[str]:
+    """Delete the conversation of an episode, as the store knows it and as `linkers` do; which there were."""
+    gone, known, waiting = list[str](), {first}, [first]
+    while waiting:
+        near = storage.forget_episodes(conversation=(one := waiting.pop()))
+        gone += near
+        linked = {name for link in linkers for name in link(settings.data_dir, [one, *near])}
+        waiting += linked - known - {*gone}
+        known |= linked | {*near}
+    return gone
 
 
 def _action(

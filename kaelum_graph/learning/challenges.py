@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from kaelum_graph.errors import StorageError, UsageError
+from kaelum_graph.feedback import Feedback
+from kaelum_graph.learning.episode import SeenEpisode
+from kaelum_graph.learning.faults import IN_A_ROW, NO_FAULT, error_text
 from kaelum_graph.learning.log import LearningEvent
 from kaelum_graph.learning.promotion import Challenge, PromotionRule, scored_names
 from kaelum_graph.learning.ratings import with_ratings
@@ -19,7 +22,11 @@ LOG = logging.getLogger(__name__)
 
 
 class Challenges:
-    """At most one a component. While a version is pinned nothing is compared. Belongs to the learner's thread."""
+    """At most one a component. While a version is pinned nothing is compared. Belongs to the learner's thread.
+
+    An episode that a component of either side can't be judged by, because it raises, says nothing of that component.
+    After eight in a row the comparison ends without a verdict, and a newer checkpoint's component may challenge.
+    """
 
     def __init__(
         self,
@@ -37,6 +44,8 @@ class Challenges:
         self._make_state = make_state
         self._rule = rule
         self._running: dict[str, Challenge] = {}
+        self._failed: dict[str, int] = {}  # episodes in a row that one of the two raised on
+        self._warned: set[str] = set()
 
     def summary(self) -> dict[str, Json]:
         """How each stands."""
@@ -52,7 +61,7 @@ class Challenges:
 
     def clear(self) -> None:
         """End all without a verdict."""
-        self._running = {}
+        self._running, self._failed = {}, {}
 
     def drop_outdated(self) -> None:
         """End those against what serves no more."""
@@ -64,7 +73,7 @@ class Challenges:
         if event.kind != "episode" or event.episode is None or self._serving.pinned is not None:
             return
         for challenge in list(self._running.values()):
-            challenge.score(event.episode, event.sequence)
+            self._judge(challenge, event.episode, event.sequence)
             self._settle(challenge, erased=erased, counts=counts)
 
     def begin(self, version_id: str, parts: Parts, *, position: int, erased: int, counts: Mapping[str, int]) -> None:
@@ -81,17 +90,17 @@ class Challenges:
             if name not in self._running and parts[name].digest != serving.parts[name].digest
         ]
         self._running |= {challenge.name: challenge for challenge in new}
+        self._failed |= dict.fromkeys((challenge.name for challenge in new), 0)
         if not new:
             return
         recent = self._storage.seen_episode_ids(until=position, limit=self._rule.replayed * 10)
         for episode_id in [one for one in recent if is_held_out(one)][-self._rule.replayed :]:
             if (seen := self._storage.seen_episode(episode_id)) is None:
                 continue
-            if ratings := self._storage.ratings_until(episode_id, position):
-                seen = with_ratings(seen, ratings)
+            ratings = self._storage.ratings_until(episode_id, position)
             for challenge in new:
-                if challenge.comparison.verdict == "undecided":
-                    challenge.score(seen, None)
+                if challenge.name in self._running and challenge.comparison.verdict == "undecided":
+                    self._judge(challenge, seen, None, ratings=ratings)
         for challenge in new:
             self._settle(challenge, erased=erased, counts=counts)
 
@@ -115,9 +124,28 @@ class Challenges:
     def _challenge(self, name: str, challenger: tuple[str, Parts], serving: tuple[str | None, Parts]) -> Challenge:
         return Challenge(name, challenger=challenger, serving=serving, make_state=self._make_state, rule=self._rule)
 
+    def _judge(
+        self, challenge: Challenge, episode: SeenEpisode, sequence: int | None, *, ratings: Sequence[Feedback] = ()
+    ) -> None:
+        name, scored = challenge.name, challenge.comparison.fit.count
+        try:
+            challenge.score(with_ratings(episode, ratings) if ratings else episode, sequence)
+        except NO_FAULT:
+            raise
+        except Exception as error:
+            self._failed[name] = self._failed.get(name, 0) + 1
+            if name not in self._warned:
+                self._warned.add(name)
+                LOG.warning("'%s' can't be judged by an episode: %s", name, error_text(error), exc_info=error)
+            if self._failed[name] >= IN_A_ROW:
+                LOG.info("learned state %s: no verdict, '%s': %s", challenge.challenger, name, error_text(error))
+                del self._running[name]
+        if challenge.comparison.fit.count > scored:
+            self._failed[name] = 0
+
     def _settle(self, challenge: Challenge, *, erased: int, counts: Mapping[str, int]) -> None:
         verdict = challenge.comparison.verdict
-        if verdict == "undecided":
+        if verdict == "undecided" or challenge.name not in self._running:
             return
         del self._running[challenge.name]
         summary = {challenge.name: challenge.comparison.summary()}

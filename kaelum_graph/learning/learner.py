@@ -13,7 +13,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
@@ -22,6 +22,8 @@ from filelock import FileLock, Timeout
 
 from kaelum_graph.errors import StorageError, UsageError
 from kaelum_graph.learning.challenges import Challenges
+from kaelum_graph.learning.faults import PassedOver
+from kaelum_graph.learning.guarded import Guarded
 from kaelum_graph.learning.log import LearningEvent
 from kaelum_graph.learning.promotion import PromotionRule
 from kaelum_graph.learning.replay import BATCH, replay
@@ -82,7 +84,7 @@ class Learner:
         self._saved = -1  # position of the newest checkpoint
         self._flush = False
         # What only the thread touches while it learns:
-        self._state = make_state()
+        self._guarded = Guarded(make_state)
         self._challenges = Challenges(storage, versions, self._serving, make_state, rule=rule or PromotionRule())
         self._erased = 0
         self._to_erase = False
@@ -101,8 +103,17 @@ class Learner:
 
     @property
     def status(self) -> str:
-        """ "off", "learning", "following" (another process learns), "waiting: why", or "stopped: why"."""
-        return self._status
+        """ "off", "learning", "following" (another process learns), "waiting: why", or "stopped: why".
+
+        "learning, without NAME: why" where a component failed on so many events in a row that it is set aside.
+        """
+        without = "; ".join(f"{name}: {one.error}" for name, one in self.passed_over.items() if one.set_aside)
+        return f"{self._status}, without {without}" if without and self._status == "learning" else self._status
+
+    @property
+    def passed_over(self) -> Mapping[str, PassedOver]:
+        """What this process learned without, by component: none for most."""
+        return self._state.passed_over
 
     @property
     def running(self) -> dict[str, Json]:
@@ -185,6 +196,10 @@ class Learner:
                 time.sleep(min(self._poll_seconds, 0.2))
         return gone
 
+    @property
+    def _state(self) -> LearnedState:
+        return self._guarded.state
+
     def _has_kept(self, position: int) -> bool:
         if self._status == "following":
             kept = max((one.position for one in self.versions.list() if not one.promoted), default=0)
@@ -256,7 +271,7 @@ class Learner:
     def _restore(self) -> None:
         """Go on from the newest checkpoint that this program can read, or from the beginning."""
         versions, last = self.versions.list(), self.storage.last_learning_event()
-        self._state, self._unsaved = self._make_state(), 0
+        state, self._unsaved = self._make_state(), 0
         self._challenges.clear()
         self._erased = max((number for number, _ in self.storage.forgotten()), default=0)
         found: Version | None = None
@@ -266,21 +281,23 @@ class Learner:
             try:
                 if version.position > last:
                     raise ValueError(f"it has learned up to event {version.position}, the log ends at {last}")
-                if set(version.positions) != set(self._state.names):
+                if set(version.positions) != set(state.names):
                     raise ValueError(f"it has the components {', '.join(version.positions)}")
-                self.versions.load(version.id, self._state)
+                self.versions.load(version.id, state)
             except (StorageError, UsageError, ValueError, KeyError) as error:
                 LOG.warning("learned state %s can't be gone on from: %s", version.id, error)
-                self._state = self._make_state()
+                state = self._make_state()
             else:
                 found = version
                 break
+        parts = state.parts()
+        self._guarded.begin(state, parts)
         forgotten = self.storage.forgotten()
         self._to_erase = any(version.knows(forgotten) for version in versions)
         self._erased = min((one.erased for one in versions if one.knows(forgotten)), default=self._erased)
         if found is not None:
             self._challenges.resume(found)
-            self._offer(found.id, self._state.parts())
+            self._offer(found.id, parts)
         self._tell_saved(self._state.position)
 
     def _take(self, event: LearningEvent) -> None:
@@ -290,7 +307,7 @@ class Learner:
         self._challenges.score(event, erased=self._erased, counts=self._state.counts)
         if not self._unsaved:
             self._unsaved_since = time.monotonic()
-        self._state.apply(event)
+        self._guarded.take(event)
         self._unsaved += 1
 
     def _is_late(self) -> bool:
@@ -300,9 +317,11 @@ class Learner:
         """Keep a checkpoint if there is anything new in it."""
         self._flush = False
         if self._unsaved:
-            parts = self._state.parts()
-            running = self._challenges.to_json()
-            kept = self.versions.save(parts, erased=self._erased, counts=self._state.counts, running=running)
+            state, parts, running = self._state, self._state.parts(), self._challenges.to_json()
+            kept = self.versions.save(
+                parts, erased=self._erased, counts=state.counts, running=running, passed_over=state.passed_over
+            )
+            self._guarded.keep(parts)
             self._unsaved = 0
             self._offer(kept, parts)
         self._tell_saved(self._state.position)
@@ -334,12 +353,13 @@ class Learner:
                 anew[version.id] = self.versions.save(
                     then, kind="serving", erased=made.erased, counts=version.counts, metrics=version.metrics
                 )
-        kept = self.versions.save(parts, erased=made.erased, counts=made.state.counts)
+        kept = self.versions.save(made.state, erased=made.erased)
         if anew:
             self.versions.point(anew.get(promoted, promoted), pinned=anew.get(pinned, pinned))
         gone = [version.id for version in self.versions.list() if version.knows(heeded)]
         self.versions.remove(gone)
-        self._state, self._erased, self._to_erase, self._unsaved = made.state, made.erased, made.missed, 0
+        self._guarded.begin(made.state, parts)
+        self._erased, self._to_erase, self._unsaved = made.erased, made.missed, 0
         self._challenges.clear()
         self._serving.refresh()
         self._offer(kept, parts)

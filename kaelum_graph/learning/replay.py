@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
+from kaelum_graph.learning.guarded import Guarded
 from kaelum_graph.learning.log import LearningEvent
 from kaelum_graph.learning.state import LearnedState, Part
 from kaelum_graph.storage import Storage
@@ -41,17 +43,17 @@ def replay(
 ) -> Replay | None:
     """Learn everything again from event 0, noting what was known at the positions `wanted`; None when `stopped`.
 
-    Raises `StorageError`, and whatever a component raises.
+    Events that a component fails on are passed over as they were at first. Raises `StorageError`.
     """
     erased = max((number for number, _ in storage.forgotten()), default=0)
-    state, at, missed = make_state(), dict[int, dict[str, Part]](), False
+    guarded, at, missed = Guarded(make_state, level=logging.DEBUG), dict[int, dict[str, Part]](), False
     waiting = sorted(set(wanted), reverse=True)
     for event in events_after(storage, 0):
         while waiting and waiting[-1] < event.sequence:
-            at[waiting.pop()] = state.parts()
+            at[waiting.pop()] = guarded.state.parts()
         if stopped():
             return None
-        missed |= event.kind == "forgotten" and event.sequence > erased and event.first <= state.position
-        state.apply(event)
-    at |= {position: state.parts() for position in waiting}
-    return Replay(state=state, at=at, erased=erased, missed=missed)
+        missed |= event.kind == "forgotten" and event.sequence > erased and event.first <= guarded.state.position
+        guarded.take(event)
+    at |= {position: guarded.state.parts() for position in waiting}
+    return Replay(state=guarded.state, at=at, erased=erased, missed=missed)

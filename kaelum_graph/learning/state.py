@@ -5,15 +5,16 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
 from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 from kaelum_graph.learning.component import Component, Tensors
 from kaelum_graph.learning.episode import SeenEpisode, is_audit
+from kaelum_graph.learning.faults import NO_FAULT, ComponentFault, PassedOver
 from kaelum_graph.learning.log import LearningEvent
 from kaelum_graph.learning.ratings import with_ratings
 from kaelum_graph.types import Json
@@ -73,6 +74,7 @@ class LearnedState:
         self.components = tuple(components)
         self.position = 0
         self.counts = {"episodes": 0, "feedback": 0}
+        self.passed_over: Mapping[str, PassedOver] = {}  # by component; never changed, another takes its place
         if len({component.name for component in components}) < len(components):
             raise ValueError(f"components {[component.name for component in components]}: expected a name only once.")
 
@@ -88,22 +90,31 @@ class LearnedState:
                 return component
         raise LookupError(f"no component {kind.__name__}: there are {', '.join(self.names)}.")
 
-    def apply(self, event: LearningEvent) -> None:
-        """Take in the next event. Raises `ValueError` for one that was taken in, and what a component raises."""
+    def apply(self, event: LearningEvent, *, passing: Mapping[str, str] | None = None) -> None:
+        """Take in the next event, but not for the components `passing` (name: what it raised) and those set aside.
+
+        Raises `ValueError` for one that was taken in, `ComponentFault` where a component raises, and `faults.NO_FAULT`;
+        after the last two the state is of no use any more.
+        """
         if event.sequence <= self.position:
             raise ValueError(f"event {event.sequence} comes after {self.position}: expected a greater number.")
-        episode, untaught = event.episode, is_held_out(event.episode_id)
-        if event.change is not None and episode is not None:
-            episode = with_ratings(episode, event.ratings)
+        untaught, rated = is_held_out(event.episode_id), cache(partial(_rated, event))
+        teaches = event.change is not None or (event.kind == "episode" and event.episode is not None)
         for component in self.components:
-            if untaught and isinstance(component, Scored):
+            if not teaches or (untaught and isinstance(component, Scored)):
                 continue
-            if event.change is not None:
-                component.learn_feedback(event.change, episode)
-            elif event.kind == "episode" and episode is not None:
-                component.learn_episode(episode)
+            name = component.name
+            so_far = self.passed_over.get(name, PassedOver())
+            if passing and name in passing:
+                self.passed_over = {**self.passed_over, name: so_far.with_fault(event.sequence, passing[name])}
+            elif so_far.waits:
+                self.passed_over = {**self.passed_over, name: so_far.with_untried()}
+            else:
+                _teach(component, event, rated)
+                if so_far.row:
+                    self.passed_over = {**self.passed_over, name: so_far.with_learned()}
         if event.kind == "episode":
-            self.counts["episodes"] += episode is not None
+            self.counts["episodes"] += event.episode is not None
         elif event.kind == "feedback":
             self.counts["feedback"] += 1
         self.position = event.sequence
@@ -134,6 +145,22 @@ class LearnedState:
     def copy(self) -> LearnedState:
         """Another state that knows the same and learns on its own."""
         return copy.deepcopy(self)
+
+
+def _rated(event: LearningEvent) -> SeenEpisode | None:
+    return None if event.episode is None else with_ratings(event.episode, event.ratings)
+
+
+def _teach(component: Component, event: LearningEvent, rated: Callable[[], SeenEpisode | None]) -> None:
+    try:
+        if event.change is not None:
+            component.learn_feedback(event.change, rated())
+        elif event.episode is not None:
+            component.learn_episode(event.episode)
+    except NO_FAULT:
+        raise
+    except Exception as error:
+        raise ComponentFault(component.name, event.sequence, error) from error
 
 
 def digest_of(parts: Parts) -> str:

@@ -20,6 +20,7 @@ from safetensors.numpy import load as tensors_of
 from safetensors.numpy import save as bytes_of
 
 from kaelum_graph.errors import StorageError, UsageError
+from kaelum_graph.learning.faults import PassedOver
 from kaelum_graph.learning.state import LearnedState, Part, Parts, digest_of
 from kaelum_graph.types import Json
 
@@ -38,7 +39,7 @@ class Version:
 
     `erased` is the last "forgotten" event that it heeds. `parent` is the version that served before, of a serving one.
     `metrics` tell of each component that proved itself for it how; without any, only components that need no proof
-    changed. `running` are the comparisons that were under way.
+    changed. A checkpoint also says which comparisons were `running`, and what components failed on (`passed_over`).
     """
 
     id: str
@@ -51,6 +52,7 @@ class Version:
     counts: Mapping[str, int]
     metrics: Json
     running: Sequence[Json]
+    passed_over: Mapping[str, PassedOver]
     positions: Mapping[str, int]
     digests: Mapping[str, str] = field(repr=False)
 
@@ -110,11 +112,13 @@ class Versions:
         counts: Mapping[str, int] | None = None,
         metrics: Json | None = None,
         running: Sequence[Json] = (),
+        passed_over: Mapping[str, PassedOver] | None = None,
     ) -> str:
         """Keep a state; its id, once it is on disk whole."""
         parts = state.parts() if isinstance(state, LearnedState) else state
-        if counts is None:
-            counts = state.counts if isinstance(state, LearnedState) else {}
+        if isinstance(state, LearnedState):
+            counts = state.counts if counts is None else counts
+            passed_over = state.passed_over if passed_over is None else passed_over
         number = 1 + max((int(folder.name[:DIGITS]) for folder in self._folders()), default=0)
         version_id = f"{number:0{DIGITS}d}-{digest_of(parts)}"
         meta = {
@@ -124,9 +128,10 @@ class Versions:
             "erased": erased,
             "created_at": time.time(),
             "parent": parent,
-            "counts": dict(counts),
+            "counts": dict(counts or {}),
             "metrics": metrics or {},
             "running": list(running),
+            "passed_over": {name: one.to_json() for name, one in (passed_over or {}).items()},
             "components": {
                 name: {"position": part.position, "digest": part.digest, "meta": part.meta}
                 for name, part in parts.items()
@@ -183,7 +188,7 @@ class Versions:
         """Give `state` what the version knew. Raises as `show`, and `ValueError` for what is another program's."""
         version, parts = self.show(version_id), self.parts(version_id)
         state.load(parts)
-        state.counts = {**state.counts, **version.counts}
+        state.counts, state.passed_over = {**state.counts, **version.counts}, version.passed_over
 
     def find(self, name: str) -> str:
         """The version that `name` means: an id, its number, or the beginning of one. Raises `UsageError`."""
@@ -379,6 +384,7 @@ def _version(version_id: str, said: dict[str, Any]) -> Version:
         counts=said["counts"],
         metrics=said["metrics"],
         running=said["running"],
+        passed_over={name: PassedOver.from_json(one) for name, one in said.get("passed_over", {}).items()},
         positions={name: part["position"] for name, part in parts.items()},
         digests={name: part["digest"] for name, part in parts.items()},
     )

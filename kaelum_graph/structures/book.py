@@ -17,6 +17,7 @@ import numpy as np
 from kaelum_graph.encoder import EMBEDDING_SIZE
 from kaelum_graph.errors import UsageError
 from kaelum_graph.models.base import CancelToken, PolicyModel
+from kaelum_graph.sqlite_file import wipe
 from kaelum_graph.structures.base import Choice, RolloutOutcome, Structure
 from kaelum_graph.structures.discover import MOST_QUESTIONS, Discovery, discover
 from kaelum_graph.structures.store import STRUCTURES_FILE, Entry, StructureStore
@@ -90,8 +91,12 @@ class StructureBook:
             # A question on which no check can vote is no reason to seek a structure: nothing could ever show its worth.
             known = any(outcome.passed is not None for outcome in outcomes)
             cluster = self._joined(worker, checked, question if known else None)
-            if choice is not None and choice.paired:
-                self._take(choice.structure, outcomes)
+            tried = choice.structure if choice is not None and choice.paired else None
+            self._store.mark_joined(
+                episode_id, worker, cluster=cluster.id, tried=None if tried is None else tried.cluster
+            )
+            if tried is not None:
+                self._take(tried, outcomes)
             if len(cluster.questions) < MOST_QUESTIONS or not self._open(cluster.id):
                 return None
         return DueDiscovery(worker=worker, cluster=cluster.id, questions=cluster.questions)
@@ -189,6 +194,26 @@ class StructureBook:
         """Whether a structure may be sought for a cluster: it has none, and nobody is at it."""
         entry = self._store.entry(cluster, self.model)
         return entry is None or (entry.state == "sought" and time.time() - entry.sought_at > STALE_SECONDS)
+
+
+def forget(data_dir: Path, episode_ids: Sequence[str], *, tenant: str | None) -> int:
+    """How many rows of the book in a data folder went with these episodes; for the group "kaelum.keepers".
+
+    Every cluster that one of them joined goes whole, for it is a mean of its members; later queries make it again. A
+    process that has the book open goes on with what is left. `tenant` adds nothing: whose an episode was is not kept
+    here. Raises `StorageError`.
+    """
+    path = data_dir / STRUCTURES_FILE
+    if not path.is_file():
+        return 0
+    store = StructureStore(path)
+    try:
+        with store.transaction():
+            gone = store.forget(episode_ids)
+    finally:
+        store.close()
+    wipe(path)
+    return gone
 
 
 def _checked(embedding: Array) -> Array:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -57,9 +57,14 @@ CREATE TABLE IF NOT EXISTS structures (
 CREATE TABLE IF NOT EXISTS learned (
     episode_id TEXT NOT NULL,
     worker TEXT NOT NULL,
+    cluster INTEGER,
+    tried INTEGER,
     PRIMARY KEY (episode_id, worker)
 ) WITHOUT ROWID;
 """
+_LATER_COLUMNS = ("cluster", "tried")
+"""Of `learned`, in files from before: the cluster that a query joined, and that whose structure it tried. NULL in both:
+nobody wrote down where it went."""
 _TRIAL = TypeAdapter(Trial)
 
 
@@ -85,8 +90,10 @@ class StructureStore:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path, check_same_thread=False, timeout=30.0, isolation_level=None)
             self._connection.executescript(
-                "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;" + _SCHEMA
+                "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA secure_delete=ON;"
+                + _SCHEMA
             )
+            self._add_later_columns()
         except (OSError, sqlite3.Error) as error:
             raise StorageError(f"{path}: cannot open the structure store: {error}") from error
 
@@ -109,6 +116,32 @@ class StructureStore:
         """False when that query was learned from before (a retry)."""
         cursor = self._run("INSERT OR IGNORE INTO learned (episode_id, worker) VALUES (?, ?)", episode_id, worker)
         return cursor.rowcount == 1
+
+    def mark_joined(self, episode_id: str, worker: WorkerName, *, cluster: int, tried: int | None) -> None:
+        """Write down which cluster a query joined, and which one's structure it was a trial of, if any."""
+        self._run(
+            "UPDATE learned SET cluster = ?, tried = ? WHERE episode_id = ? AND worker = ?",
+            cluster,
+            tried,
+            episode_id,
+            worker,
+        )
+
+    def forget(self, episode_ids: Sequence[str]) -> int:
+        """Drop every cluster that these joined or tried, with its questions and structures; how many rows went.
+
+        Where a file from before doesn't tell which, all clusters of that worker.
+        """
+        named = json.dumps(list(episode_ids))
+        before = self._connection.total_changes
+        self._run(
+            "DELETE FROM clusters WHERE EXISTS (SELECT 1 FROM learned AS l WHERE l.episode_id IN "
+            "(SELECT value FROM json_each(?)) AND (l.cluster = clusters.id OR l.tried = clusters.id "
+            "OR (l.cluster IS NULL AND l.worker = clusters.worker)))",
+            named,
+        )
+        self._run("DELETE FROM learned WHERE episode_id IN (SELECT value FROM json_each(?))", named)
+        return self._connection.total_changes - before
 
     def clusters(self, worker: WorkerName) -> list[TaskCluster]:
         """A worker's clusters, oldest first."""
@@ -221,6 +254,17 @@ class StructureStore:
         """Close the file. Idempotent."""
         with self._lock:
             self._connection.close()
+
+    def _add_later_columns(self) -> None:
+        if not self._missing_columns():
+            return
+        with self.transaction():
+            for column in self._missing_columns():  # another process may have been faster
+                self._run(f"ALTER TABLE learned ADD COLUMN {column} INTEGER")
+
+    def _missing_columns(self) -> list[str]:
+        there = {row[1] for row in self._rows("PRAGMA table_info(learned)")}
+        return [column for column in _LATER_COLUMNS if column not in there]
 
     def _run(self, statement: str, *values: object) -> sqlite3.Cursor:
         with self._lock:

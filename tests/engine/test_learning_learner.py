@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -14,7 +13,6 @@ import pytest
 
 from kaelum_graph.errors import StorageError
 from kaelum_graph.feedback import Feedback
-from kaelum_graph.learning.episode import SeenEpisode
 from kaelum_graph.learning.learner import Learner
 from kaelum_graph.learning.promotion import PromotionRule
 from kaelum_graph.learning.replay import replay
@@ -295,33 +293,6 @@ def test_a_pinned_version_that_knows_is_made_anew_without(storage: Storage, make
     learner.forget(["e1"], timeout=10)
     assert learner.versions.pinned() == learner.serving_version
     assert learner.serving.component(Order).events == 4, "as of when it was pinned, without what was forgotten"
-
-
-def test_an_error_in_a_component_stops_learning_and_not_serving(
-    storage: Storage, make_learner: MakeLearner, caplog: pytest.LogCaptureFixture
-) -> None:
-    class Breaking(Order):
-        def learn_episode(self, episode: SeenEpisode) -> None:
-            if episode.id == "bad":
-                raise ZeroDivisionError("nothing to divide by")
-            super().learn_episode(episode)
-
-    learner = make_learner(lambda: LearnedState([Breaking(), Mean()]))
-    ask(storage, "good")
-    assert learner.drain(10)
-    serving = learner.serving_version
-    assert serving
-    with caplog.at_level(logging.ERROR):
-        ask(storage, "bad")
-        wait(lambda: learner.status.startswith("stopped"))
-    assert learner.status == "stopped: ZeroDivisionError after event 1: nothing to divide by"
-    assert learner.serving_version == serving
-    assert learner.serving.component(Breaking).events == 1
-    assert not learner.drain(1)
-    with pytest.raises(StorageError, match="nothing to divide by"):
-        learner.rebuild()
-    learner.stop()
-    assert make_learner().drain(10), "a mended program goes on"
 
 
 def test_a_full_disk_makes_it_wait(

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import threading
 import time
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from kaelum_adapters.openai_api.responses_store import ResponsesStore
+from kaelum_graph import sqlite_file
 from kaelum_graph.errors import StorageError, UsageError
-from kaelum_graph.sqlite_file import MOST_READERS, SqliteFile
+from kaelum_graph.sqlite_file import MOST_READERS, SqliteFile, erase, wipe
+from kaelum_graph.structures.store import StructureStore
 
 
 def prepare(connection: sqlite3.Connection) -> None:
@@ -168,3 +173,117 @@ def test_closing_keeps_what_waits_and_closes_every_connection(tmp_path: Path) ->
     again = SqliteFile(path, what="the test's file", prepare=prepare)
     assert numbers(again) == [5, 1000]
     again.close()
+
+
+SECRET = b"Quillfeather"
+
+
+def texts(folder: Path, *, count: int = 300) -> Path:
+    """A file of rows of all sizes, some written over by longer ones; about a fifth has the secret in it.
+
+    With this seed SQLite 3.40 leaves five copies of it in pages that are in use, with `secure_delete` and all.
+    """
+    path, drawn = folder / "texts.sqlite", random.Random(8)
+    file = SqliteFile(path, what="texts", prepare=lambda connection: None)
+
+    def fill(connection: sqlite3.Connection) -> None:
+        connection.execute("CREATE TABLE texts (sequence INTEGER PRIMARY KEY, name TEXT UNIQUE, text TEXT, more TEXT)")
+        connection.execute("CREATE INDEX texts_by_text ON texts (text)")
+        for number in range(count):
+            whose = SECRET.decode() if number % 5 == 0 else "Nobody"
+            text = f"{whose}{number:05d}{'x' * drawn.randint(5, 200)}"
+            values = (str(drawn.random()), text, text * drawn.randint(1, 30))
+            connection.execute("INSERT INTO texts (name, text, more) VALUES (?, ?, ?)", values)
+            if drawn.random() < 0.1:
+                values = (text * drawn.randint(1, 60), drawn.randint(1, number + 1))
+                connection.execute("UPDATE texts SET more = ? WHERE sequence = ?", values)
+
+    file.write(fill)
+    file.close()
+    return path
+
+
+def delete_secrets(connection: sqlite3.Connection) -> None:
+    connection.execute(
+        "DELETE FROM texts WHERE text LIKE :secret OR more LIKE :secret", {"secret": f"{SECRET.decode()}%"}
+    )
+
+
+def on_disk(folder: Path) -> int:
+    return sum(path.read_bytes().count(SECRET) for path in folder.iterdir())
+
+
+def test_what_is_erased_and_wiped_is_off_the_disk_while_others_have_it_open(tmp_path: Path) -> None:
+    path = texts(tmp_path)
+    other = SqliteFile(path, what="texts", prepare=lambda connection: None)
+    other.write(lambda connection: connection.execute("INSERT INTO texts (text) VALUES ('Nobody else')"))
+    assert on_disk(tmp_path) > 60
+    gone = erase(path, tables=("texts",), work=delete_secrets)
+    assert gone >= 60
+    wipe(path)
+    assert on_disk(tmp_path) == 0
+    assert other.rows("SELECT count(*) FROM texts") == [(301 - gone,)]
+    other.write(lambda connection: connection.execute("DELETE FROM texts WHERE sequence % 2"))
+    assert other.rows("PRAGMA integrity_check") == [("ok",)]
+    other.close()
+
+
+def test_erasing_is_all_or_nothing_and_makes_nothing(tmp_path: Path) -> None:
+    path = texts(tmp_path, count=10)
+
+    def fail(connection: sqlite3.Connection) -> None:
+        delete_secrets(connection)
+        connection.execute("no such statement")
+
+    with pytest.raises(StorageError, match=r"texts\.sqlite: cannot delete: "):
+        erase(path, tables=("texts",), work=fail)
+    assert erase(path, tables=("texts",), work=delete_secrets) == 2
+    assert erase(path, tables=("texts", "others"), work=fail) == 0
+    assert erase(tmp_path / "none.sqlite", tables=(), work=fail) == 0
+    assert not (tmp_path / "none.sqlite").exists()
+
+
+def test_wiping_says_so_where_somebody_still_reads_what_was_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", 0.1)
+    path = texts(tmp_path)
+    reader = sqlite3.connect(path, isolation_level=None)
+    reader.execute("BEGIN")
+    assert reader.execute("SELECT count(*) FROM texts").fetchone() == (300,)
+    assert erase(path, tables=("texts",), work=delete_secrets) >= 60
+    with pytest.raises(StorageError, match="still in its write-ahead log: another process is reading it"):
+        wipe(path)
+    assert reader.execute("SELECT count(*) FROM texts").fetchone() == (300,), "it reads on undisturbed"
+    reader.execute("COMMIT")
+    wipe(path)
+    assert on_disk(tmp_path) == 0
+    reader.close()
+
+
+def test_wiping_says_so_where_somebody_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", 0.1)
+    path = texts(tmp_path, count=1)
+    writer = sqlite3.connect(path, isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StorageError, match="still in free pages of the file: database is locked"):
+        wipe(path)
+    writer.close()
+
+
+def test_what_is_deleted_from_day_to_day_is_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever SQLite was built with: some builds overwrite, most don't."""
+    connect = sqlite3.connect
+
+    def careless(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection = connect(*arguments, **options)
+        connection.execute("PRAGMA secure_delete=OFF")
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", careless)
+    file = SqliteFile(tmp_path / "file.sqlite", what="the test's file", prepare=prepare)
+    assert file.write(lambda connection: connection.execute("PRAGMA secure_delete").fetchone()) == (1,)
+    file.close()
+    for store in (StructureStore(tmp_path / "structures"), ResponsesStore(tmp_path / "responses")):
+        assert store._connection.execute("PRAGMA secure_delete").fetchone() == (1,)
+        store.close()

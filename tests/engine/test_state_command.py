@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 
+from kaelum_graph import keepers
 from kaelum_graph.cli import state_command
 from kaelum_graph.cli.parser import CommandParser
 from kaelum_graph.cli.state_command import make_state as make_real_state
@@ -203,7 +205,8 @@ def test_another_process_learns(command: Command, learned: list[str], storage: S
 def test_what_is_forgotten_is_nowhere(
     command: Command, learned: list[str], storage: Storage, data: Path, argv: list[str], gone: list[str]
 ) -> None:
-    assert json.loads(command("forget", *argv, "--json")) == {"episodes": gone, "unlearned": True}
+    report = json.loads(command("forget", *argv, "--json"))
+    assert report == {"episodes": gone, "unlearned": True, "rows": dict.fromkeys(report["rows"], 0)}
     kept = {"first-1", "second-2", "third-3"} - set(gone)
     assert {name for name in ("first-1", "second-2", "third-3") if storage.has_episode(name, tenant=None)} == kept
     versions = Versions(data / STATE_FOLDER)
@@ -245,6 +248,43 @@ def test_what_cannot_be_unlearned_now_is_said(
     current = deltas.current()
     assert current is not None
     assert deltas.parts(current)["deltas"].meta["episodes"] == ["second-2", "third-3"]
+
+
+def test_whoever_keeps_something_is_told_and_one_that_fails_stops_no_other(
+    command: Command, storage: Storage, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[Path, list[str], str | None]] = []
+
+    def keeper(data_dir: Path, episode_ids: Sequence[str], *, tenant: str | None) -> int:
+        told.append((data_dir, list(episode_ids), tenant))
+        return len(episode_ids)
+
+    def full(data_dir: Path, episode_ids: Sequence[str], *, tenant: str | None) -> int:
+        raise StorageError("its disk is full")
+
+    monkeypatch.setattr(keepers, "all_keepers", lambda: {"a": full, "notes": keeper})
+    with pytest.raises(StorageError, match=r"1 episode deleted, but not yet all .*: run it again: its disk is full"):
+        command("forget", "--episode", "first-1")
+    monkeypatch.setattr(keepers, "all_keepers", lambda: {"notes": keeper, "quiet": lambda *_, **__: 0})
+    text = command("forget", "--tenant", "ann")
+    assert text == "1 episode deleted (nothing was learned from it); rows deleted with that: notes 2\n"
+    assert told == [(data, ["first-1"], None), (data, ["first-1", "third-3"], "ann")]
+    counts = json.loads(command("forget", "--episode", "second-2", "--json"))["rows"]
+    assert counts == {"notes": 3, "quiet": 0}
+
+
+@pytest.mark.parametrize("value", ["kaelum_graph.nowhere:forget", "kaelum_graph.keepers:nothing"])
+def test_a_keeper_that_cannot_be_loaded_stops_it_before_anything_is_deleted(
+    command: Command, storage: Storage, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    points = [EntryPoint(name="broken", value=value, group=keepers.KEEPER_GROUP)]
+    monkeypatch.setattr(keepers, "entry_points", lambda group: points if group == keepers.KEEPER_GROUP else [])
+    with pytest.raises(UsageError, match=r"kaelum\.keepers: 'broken' cannot be loaded, so nothing was forgotten"):
+        command("forget", "--episode", "first-1")
+    points.clear()
+    with pytest.raises(UsageError, match="no keepers are registered; install the package again"):
+        command("forget", "--episode", "first-1")
+    assert storage.has_episode("first-1")
 
 
 def test_without_a_store_there_is_nothing_to_forget_or_rebuild(command: Command, data: Path) -> None:

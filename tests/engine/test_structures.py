@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,16 +19,18 @@ import pytest
 from benchmarks import structures as benchmark
 from benchmarks.workers import Texts
 from kaelum_graph.encoder import Encoder
-from kaelum_graph.errors import UsageError
+from kaelum_graph.errors import StorageError, UsageError
 from kaelum_graph.evidence import Evidence, Outcome, Tier
 from kaelum_graph.models.base import Generation, GenerationRequest, Sample
 from kaelum_graph.sandbox import ProcessSandbox
 from kaelum_graph.structures import Arm, Choice, DueDiscovery, RolloutOutcome, StructureBook, book
 from kaelum_graph.structures.__main__ import main as print_structures
 from kaelum_graph.structures.base import numbered
+from kaelum_graph.structures.book import forget
 from kaelum_graph.structures.discover import discover
 from kaelum_graph.structures.modules import MODULES
 from kaelum_graph.structures.reading import chosen, general, plan_lines
+from kaelum_graph.structures.store import STRUCTURES_FILE
 from kaelum_graph.structures.task_clusters import (
     HALF_LIFE,
     JOIN_COSINE,
@@ -512,6 +516,95 @@ def test_the_least_used_cluster_makes_room(tmp_path: Path) -> None:
     assert one.entries() == []
     late = outcomes(["with", "without"], [True, False])
     assert one.learn(MATH, unit(0), late, choice=choice, question="late", episode_id="late") is None
+    one.close()
+
+
+def held(folder: Path) -> Counter[str]:
+    """How many rows the tables of a book's file have, those that have any."""
+    with closing(sqlite3.connect(folder / STRUCTURES_FILE)) as connection:
+        tables = ("clusters", "structures", "learned")
+        return +Counter({name: connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in tables})
+
+
+def test_forgetting_an_episode_drops_what_it_joined_and_nothing_else(tmp_path: Path) -> None:
+    one = on_trial(tmp_path)
+    ask(one, 3, direction=unit(5))
+    assert held(tmp_path) == {"clusters": 2, "structures": 1, "learned": 4}
+    assert forget(tmp_path, ["episode 1", "never there"], tenant=None) == 3, "a cluster, its structure, what it learned"
+    assert held(tmp_path) == {"clusters": 1, "learned": 3}
+    assert not any(question.encode() in path.read_bytes() for path in tmp_path.iterdir() for question in QUESTIONS[1:])
+    # The book that was open all the while goes on: what comes later is sought anew.
+    assert one.in_use() == []
+    dues = [ask(one, number)[1] for number in range(4, 7)]
+    assert dues[2] is not None
+    assert one.discover(dues[2], discovering(), worker("math")) is not None
+    assert forget(tmp_path, ["episode 3"], tenant="ann") == 2
+    assert len(one.in_use()) == 1
+    one.close()
+
+
+def test_a_query_that_tried_a_structure_and_joined_elsewhere_taught_both(tmp_path: Path) -> None:
+    one = on_trial(tmp_path)
+    choice = one.choose(MATH, unit(0), np.random.default_rng(0))
+    assert choice is not None
+    assert choice.paired
+    # Between the draw and the end of a query the clusters may have moved.
+    one.learn(MATH, unit(9), outcomes(["with"], [True]), choice=choice, question=None, episode_id="between")
+    assert forget(tmp_path, ["between"], tenant=None) == 4
+    assert held(tmp_path) == {"learned": 3}
+    one.close()
+
+
+def test_a_file_from_before_gives_up_the_workers_clusters_whole(tmp_path: Path) -> None:
+    on_trial(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / STRUCTURES_FILE)) as connection:
+        connection.executescript("ALTER TABLE learned DROP COLUMN cluster; ALTER TABLE learned DROP COLUMN tried;")
+    newer = StructureBook(tmp_path, model="scripted")
+    ask(newer, 10, direction=unit(5))
+    logic = WorkerName("logic")
+    newer.learn(logic, unit(7), outcomes(["without"], [True]), choice=None, question="Who lies?", episode_id="other")
+    assert forget(tmp_path, ["episode 10"], tenant=None) == 2, "of this one it is known where it went"
+    assert held(tmp_path) == {"clusters": 2, "structures": 1, "learned": 4}
+    ask(newer, 11, direction=unit(6))
+    assert forget(tmp_path, ["episode 0"], tenant=None) == 4, "two clusters, a structure, what it learned"
+    assert [entry.structure.worker for entry in newer.entries()] == []
+    assert held(tmp_path) == {"clusters": 1, "learned": 4}, "that of the other worker stays"
+    newer.close()
+
+
+def test_a_program_from_before_may_share_the_file(tmp_path: Path) -> None:
+    on_trial(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / STRUCTURES_FILE)) as connection, connection:
+        connection.execute("INSERT OR IGNORE INTO learned (episode_id, worker) VALUES ('theirs', 'math')")
+    assert forget(tmp_path, ["theirs"], tenant=None) == 3
+    assert held(tmp_path) == {"learned": 3}
+
+
+def test_what_cannot_be_forgotten_whole_is_not_forgotten_at_all(tmp_path: Path) -> None:
+    one = on_trial(tmp_path)
+    with closing(sqlite3.connect(tmp_path / STRUCTURES_FILE)) as connection:
+        connection.execute("CREATE TRIGGER full BEFORE DELETE ON learned BEGIN SELECT RAISE(ABORT, 'no room'); END")
+    before = held(tmp_path)
+    with pytest.raises(StorageError, match="no room"):
+        forget(tmp_path, ["episode 0"], tenant=None)
+    assert held(tmp_path) == before
+    assert len(one.in_use()) == 1
+    one.close()
+
+
+def test_a_discovery_of_what_is_forgotten_meanwhile_comes_to_nothing(tmp_path: Path) -> None:
+    one = StructureBook(tmp_path, model="scripted")
+    due = [ask(one, number)[1] for number in range(3)][2]
+    assert due is not None
+    model, said = discovering(), []
+
+    def script(request: GenerationRequest, count: int) -> Said:
+        said.append(forget(tmp_path, ["episode 2"], tenant=None))
+        return model.script(request, count)
+
+    assert one.discover(due, ScriptedModel(script), worker("math")) is None
+    assert said == [3, 0, 0]
+    assert held(tmp_path) == {"learned": 2}
     one.close()
 
 

@@ -168,7 +168,6 @@ def _around(
     runner = ObservedRunner(runner, telemetry)
     if tracing is not None:
         runner = TracedRunner(runner, tracing)
-    timely = TimelyRunner(
-        SharedRunner(runner), request_seconds=options.request_deadline, default_seconds=kaelum.settings.deadline
-    )
+    shared = SharedRunner(runner, kept=lambda tenant, name: kaelum.services.storage.has_episode(name, tenant=tenant))
+    timely = TimelyRunner(shared, request_seconds=options.request_deadline, default_seconds=kaelum.settings.deadline)
     return NotedRunner(timely)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kaelum_adapters.openai_api.exchange import Caller
-from kaelum_graph.sqlite_file import SqliteFile
+from kaelum_graph.sqlite_file import SqliteFile, erase
+from kaelum_graph.storage import STORE_FILE
 from kaelum_graph.types import Json
 
 KEPT_SECONDS = 30 * 24 * 3600.0
@@ -225,6 +226,23 @@ class CompletionStore:
 
     def _rows(self, statement: str, *arguments: object) -> Sequence[tuple[Any, ...]]:
         return self._file.rows(statement, arguments)
+
+
+def forget(data_dir: Path, episode_ids: Sequence[str], *, tenant: str | None) -> int:
+    """How many rows went: completions of these episodes, and with a `tenant` all of its own.
+
+    For the group "kaelum.keepers". Not even their places in lists stay. Raises `StorageError`. The file is the episode
+    store's, whose `wipe` takes the text off the disk.
+    """
+    named = json.dumps(list(episode_ids))
+
+    def work(connection: sqlite3.Connection) -> None:
+        connection.execute(
+            "DELETE FROM completions WHERE tenant = ? OR id IN (SELECT 'chatcmpl-' || value FROM json_each(?))",
+            (tenant, named),
+        )
+
+    return erase(data_dir / STORE_FILE, tables=("completions",), work=work)
 
 
 def _make_tables(connection: sqlite3.Connection) -> None:

@@ -7,11 +7,13 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from kaelum_graph.errors import StorageError
+from kaelum_graph.sqlite_file import erase
+from kaelum_graph.storage import STORE_FILE
 from kaelum_graph.types import Json
 
 KEPT_SECONDS = 30 * 24 * 3600.0
@@ -39,6 +41,15 @@ CREATE TABLE IF NOT EXISTS response_items (
 );
 CREATE INDEX IF NOT EXISTS response_items_by_id ON response_items (tenant, id);
 CREATE INDEX IF NOT EXISTS response_items_by_response ON response_items (response);
+"""
+
+_CONVERSATION = """
+WITH RECURSIVE linked (tenant, id, previous_id, episode_id) AS (
+    SELECT tenant, id, previous_id, episode_id FROM responses WHERE episode_id IN (SELECT value FROM json_each(?))
+    UNION
+    SELECT r.tenant, r.id, r.previous_id, r.episode_id FROM responses AS r JOIN linked AS l
+    ON r.tenant = l.tenant AND (r.id = l.previous_id OR r.previous_id = l.id)
+) SELECT DISTINCT episode_id FROM linked WHERE episode_id != ''
 """
 
 
@@ -73,7 +84,8 @@ class ResponsesStore:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path, check_same_thread=False, timeout=30.0, isolation_level=None)
             self._connection.executescript(
-                "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;" + SCHEMA
+                "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA secure_delete=ON;"
+                + SCHEMA
             )
         except (OSError, sqlite3.Error) as error:
             raise StorageError(f"{path}: cannot open the store of responses: {error}") from error
@@ -173,6 +185,40 @@ class ResponsesStore:
                 self._connection.execute("COMMIT")
             except sqlite3.Error as error:
                 raise StorageError(f"{self.path}: cannot write: {error}") from error
+
+
+def forget(data_dir: Path, episode_ids: Sequence[str], *, tenant: str | None) -> int:
+    """How many rows went: responses of these episodes and their items, and with a `tenant` all of its own.
+
+    For the group "kaelum.keepers". What went on from one of them stays, and can't be gone on from. Raises
+    `StorageError`. The file is the episode store's, whose `wipe` takes the text off the disk.
+    """
+    named = json.dumps(list(episode_ids))
+
+    def work(connection: sqlite3.Connection) -> None:
+        connection.execute(
+            "DELETE FROM responses WHERE tenant = ? OR episode_id IN (SELECT value FROM json_each(?))", (tenant, named)
+        )
+
+    return erase(data_dir / STORE_FILE, tables=("responses", "response_items"), work=work)
+
+
+def conversation(data_dir: Path, episode_ids: Sequence[str]) -> list[str]:
+    """The episodes of all responses that went on from one another, from any of these on; for "kaelum.conversations".
+
+    Raises `StorageError`. A response that its client deleted joins nothing any more.
+    """
+    path = data_dir / STORE_FILE
+    if not path.is_file():
+        return []
+    try:
+        with closing(sqlite3.connect(path, timeout=30.0, isolation_level=None)) as connection:
+            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'responses'").fetchone():
+                return []
+            rows = connection.execute(_CONVERSATION, (json.dumps(list(episode_ids)),)).fetchall()
+    except sqlite3.Error as error:
+        raise StorageError(f"{path}: cannot read: {error}") from error
+    return [row[0] for row in rows]
 
 
 def _dump(value: object) -> str:

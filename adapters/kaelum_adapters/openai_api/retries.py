@@ -21,7 +21,9 @@ class SharedRunner:
     An ask with `retry` set, of the same tenant and fingerprint as a run that is under way or ended well within
     `keep_seconds`, gets all of that run's events from the first on. Any other ask starts a run of its own. A run is
     cancelled as soon as the last one who listens to it leaves: a plain disconnect keeps nothing busy. A failed run is
-    not given again. At most `capacity` runs can be joined, the newest, with at most `max_characters` of text in all.
+    not given again, nor is one whose episode was forgotten since: `kept` says of a tenant and the id of a recorded
+    episode whether it is still there, and may block. At most `capacity` runs can be joined, the newest, with at most
+    `max_characters` of text in all.
     """
 
     def __init__(
@@ -31,12 +33,14 @@ class SharedRunner:
         keep_seconds: float = 120.0,
         capacity: int = 256,
         max_characters: int = 32_000_000,
+        kept: Callable[[str, str], bool] = lambda tenant, episode_id: True,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._runner = runner
         self._keep_seconds = keep_seconds
         self._capacity = capacity
         self._max_characters = max_characters
+        self._kept = kept
         self._now = now
         self._runs: OrderedDict[tuple[str, str], _SharedRun] = OrderedDict()
         self._characters = 0  # of all these runs together
@@ -46,6 +50,10 @@ class SharedRunner:
         self._forget_old()
         key = (ask.caller.tenant, ask.fingerprint)
         shared = self._runs.get(key) if ask.retry and ask.fingerprint else None
+        if shared is not None and shared.episode_id:
+            if not await asyncio.to_thread(self._kept, ask.caller.tenant, shared.episode_id):
+                self._drop(shared)
+            shared = self._runs.get(key)  # meanwhile it may have gone, and another begun
         if shared is None:
             shared = _SharedRun(key, on_event=self._make_room, on_end=self._settle)
             if ask.fingerprint:
@@ -110,6 +118,7 @@ class _SharedRun:
         self.characters = 0
         self.ended_at: float | None = None
         self.ended_well = False
+        self.episode_id = ""  # of what is on record, once it is
         self.timer: asyncio.TimerHandle | None = None
         self._on_event, self._on_end = on_event, on_end
         self._buffer: deque[RunEvent] = deque()
@@ -156,6 +165,8 @@ class _SharedRun:
         try:
             async with aclosing(cast("AsyncGenerator[RunEvent]", run)) as events:
                 async for event in events:
+                    if isinstance(event, Finished) and event.answer is not None and event.answer.recorded:
+                        self.episode_id = event.id
                     self._buffer.append(event)
                     if self._kept:
                         characters = EVENT_CHARACTERS + _characters(event)

@@ -287,7 +287,7 @@ class _State:
 def _in_use(kaelum: Kaelum) -> Iterable[Metric]:
     """The learner and the shared batch; nothing before the first search."""
     if (status := kaelum.services.learner_status) is not None:
-        up = float(status in ("learning", "following", "starting"))
+        up = float(status.partition(",")[0] in ("learning", "following", "starting"))
         yield GaugeMetricFamily("kaelum:learner_up", "Whether what is answered is learned from, here or elsewhere.", up)
     if (use := kaelum.services.slot_use) is not None:
         places = GaugeMetricFamily("kaelum:slots", "Places in the model's batch.", labels=["state"])
