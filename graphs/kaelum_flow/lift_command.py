@@ -40,6 +40,7 @@ def register_lift(subparsers: Subparsers) -> None:
 
 def run_lift(arguments: argparse.Namespace) -> int:
     """Print the table, or the object."""
+    from kaelum_flow.scoring import PRM
     from kaelum_graph.lift import compared, lift
     from kaelum_graph.storage import STORE_FILE, Storage
     from kaelum_graph.tree import SearchTree
@@ -57,7 +58,8 @@ def run_lift(arguments: argparse.Namespace) -> int:
             found.pop(record.get("continued_from") or "", None)
             if record.get("tree") and record.get("verdict"):
                 tree = SearchTree.from_json(record["tree"])
-                found[record["answer"]["id"]] = compared(tree, record["verdict"].get("rollout"))
+                learned = (record.get("route") or {}).get("scored_by") == PRM
+                found[record["answer"]["id"]] = compared(tree, record["verdict"].get("rollout"), learned=learned)
     finally:
         storage.close()
     told = lift([one for one in found.values() if one is not None], kept=len(found))
@@ -67,22 +69,28 @@ def run_lift(arguments: argparse.Namespace) -> int:
 
 def text_of(told: Lift) -> str:
     """The table, in lines of at most 100 characters."""
+    from kaelum_graph.lift import ENOUGH_QUERIES
+
     lines = [f"queries       {told.kept} with a search, {told.queries} decided by a check on the question"]
     if not told.queries:
         return "\n".join([*lines, "no check has decided any of them: nothing can be said of right and wrong."])
     for name, key in ROWS:
         gain = "" if key == "answer" else f"; the answer given {_points(told.shares['answer - ' + key])} points"
         lines.append(f"{name:12s}  right in {_percent(told.shares[key])}{gain}")
-    if told.blinded:
-        gain = _points(told.shares["sighted - blind"])
-        lines.append(f"reward model  {gain} points over rollouts it had no part in, {told.blinded} queries")
-    lines.append("95% intervals over queries. Of queries that no check decides nothing is said here.")
+    if told.led:
+        gain = _points(told.shares["led - blind"])
+        lines.append(f"reward model  what it led is right {gain} points more than blind draws, {told.led} queries")
+    few = f"from {ENOUGH_QUERIES} queries on" if told.queries < ENOUGH_QUERIES else "over queries"
+    lines.append(f"95% intervals {few}. Of queries that no check decides nothing is said here.")
     return "\n".join(lines)
 
 
 def _percent(share: Share) -> str:
-    return f"{share.mean:.0%} ({share.low:.0%} to {share.high:.0%})"
+    return f"{share.mean:.0%}" + ("" if share.low is None else f" ({share.low:.0%} to {share.high:.0%})")
 
 
 def _points(share: Share) -> str:
-    return f"{100 * share.mean:+.1f} ({100 * share.low:+.1f} to {100 * share.high:+.1f})"
+    interval = (
+        "" if share.low is None or share.high is None else f" ({100 * share.low:+.1f} to {100 * share.high:+.1f})"
+    )
+    return f"{100 * share.mean:+.1f}{interval}"

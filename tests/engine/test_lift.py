@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from kaelum_graph.lift import compared, lift
-from kaelum_graph.tree import SearchTree
+from kaelum_graph.lift import Compared, compared, lift
+from kaelum_graph.tree import Operator, SearchTree
 from kaelum_graph.types import RolloutId
 from tests.engine.test_operators import add
 
@@ -21,7 +22,7 @@ def test_sample_vote_and_answer_are_held_to_the_answer_that_passed() -> None:
     told = compared(tree, RolloutId(3))
     assert told is not None
     assert (told.sample, told.vote, told.answer) == (0.25, 0.0, 1.0)
-    assert (told.sighted, told.blind) == (None, None)
+    assert told.led is None
     nothing_given = compared(tree, None)
     assert nothing_given is not None
     assert nothing_given.answer == 0.0
@@ -64,16 +65,56 @@ def test_a_check_of_the_form_alone_decides_nothing() -> None:
     assert compared(tree, FIRST) is None
 
 
-def test_sighted_and_blind_rollouts_are_compared_within_a_wave() -> None:
-    tree = SearchTree()
-    add(tree, answer="8", outcome="fail")
-    for answer, sighted in (("7", True), ("7", True), ("7", False), ("8", False)):
-        rollout = add(tree, answer=answer, outcome="pass" if answer == "7" else "fail", wave=2)
-        tree.rollouts[rollout.id] = replace(rollout, simulation=replace(rollout.simulation, sighted=sighted))
-    told = compared(tree, RolloutId(1))
+def led(tree: SearchTree, *, learned: bool = True) -> float | None:
+    told = compared(tree, FIRST, learned=learned)
     assert told is not None
-    assert (told.sighted, told.blind) == (1.0, 0.5)
-    assert lift([told], kept=1).shares["sighted - blind"].mean == 0.5
+    return told.led
+
+
+def draw(tree: SearchTree, *, wave: int, sighted: bool, right: bool, operator: Operator = "sample") -> None:
+    answer, outcome = ("7", "pass") if right else ("8", "fail")
+    rollout = add(tree, answer=answer, outcome=outcome, wave=wave, operator=operator)
+    tree.rollouts[rollout.id] = replace(rollout, simulation=replace(rollout.simulation, sighted=sighted))
+
+
+def test_what_was_led_is_compared_within_waves_after_the_first() -> None:
+    tree = SearchTree()
+    for sighted in (True, False):
+        draw(tree, wave=1, sighted=sighted, right=sighted)
+    assert led(tree) is None, "in the first wave there is nothing to choose"
+    for wave, rights in ((2, ((True, True), (True, True), (False, True), (False, False))), (3, ((True, False),))):
+        for sighted, right in rights:
+            draw(tree, wave=wave, sighted=sighted, right=right)
+    draw(tree, wave=2, sighted=False, right=False, operator="refine")
+    assert led(tree) == 0.5
+    assert led(tree, learned=False) is None
+    told = compared(tree, FIRST, learned=True)
+    assert told is not None
+    assert lift([told], kept=1).shares["led - blind"].mean == 0.5
+
+
+def test_waves_of_unlike_size_and_success_don_t_look_like_an_effect() -> None:
+    chance = np.random.default_rng(3)
+    found: list[float] = []
+    for _ in range(600):
+        tree = SearchTree()
+        add(tree, answer="7", outcome="pass")
+        for wave, size, rate in ((2, 8, 0.15), (3, 2, 0.6)):
+            for _ in range(size):
+                draw(tree, wave=wave, sighted=bool(chance.random() > 0.25), right=bool(chance.random() < rate))
+        if (one := led(tree)) is not None:
+            found.append(one)
+    assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(len(found))
+
+
+def test_what_was_cut_off_is_no_wrong_sample() -> None:
+    tree = SearchTree()
+    add(tree, answer="7", outcome="pass")
+    for _ in range(3):
+        add(tree, answer=None, finish="cancelled")
+    told = compared(tree, FIRST)
+    assert told is not None
+    assert told.sample == 1.0
 
 
 def test_the_interval_is_over_queries_and_holds_their_mean() -> None:
@@ -84,10 +125,21 @@ def test_the_interval_is_over_queries_and_holds_their_mean() -> None:
         add(tree, answer="8", outcome="fail")
         found.append(compared(tree, RolloutId(number % 2)))
     told = lift([one for one in found if one is not None], kept=50)
-    assert (told.kept, told.queries, told.blinded) == (50, 40, 0)
+    assert (told.kept, told.queries, told.led) == (50, 40, 0)
     answer, over = told.shares["answer"], told.shares["answer - sample"]
     assert answer.mean == pytest.approx(0.5)
+    assert answer.low is not None
+    assert answer.high is not None
     assert 0.3 < answer.low < answer.mean < answer.high < 0.7
     assert over.mean == pytest.approx(0.0)
     assert told.shares["sample"].low == told.shares["sample"].high == 0.5
     assert lift([], kept=3).shares == {}
+
+
+def test_few_queries_have_no_interval_and_equal_ones_are_not_certain() -> None:
+    one = Compared(sample=0.5, vote=0.0, answer=1.0)
+    assert lift([one] * 9, kept=9).shares["answer"].low is None
+    sure, never = (lift([one] * 20, kept=20).shares[name] for name in ("answer", "vote"))
+    assert sure.low == pytest.approx(0.839, abs=1e-3)  # Wilson's interval of 20 of 20
+    assert sure.high == pytest.approx(1.0)
+    assert never.high == pytest.approx(0.161, abs=1e-3)
