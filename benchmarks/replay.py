@@ -255,6 +255,8 @@ def bank_queries(folder: Path, *, workers: Sequence[str] | None = None) -> list[
                 drawn={WorkerName(one): tuple(_drawn(one, item) for item in known[one]["rollouts"]) for one in names},
             )
         )  # fmt: skip
+    if not found:
+        sys.exit(f"{folder}: no query is judged with every worker: python benchmarks/bank.py record, then replay.py")
     return found
 
 

@@ -2,22 +2,26 @@
 
 The only judges are anchored checks. Where one has decided about an answer, what agreement alone would have said of that
 answer is compared with the outcome, and a logistic map on the log-odds is fitted to all such pairs (Platt 1999), with a
-prior that holds it at the identity until the pairs say otherwise.
+prior that holds it at the identity until the pairs say otherwise. Votes that a reward model weighs are a second
+opinion: how far that may move a confidence is fitted too, and it is not at all until it has been right.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 NEWEST = 1000
 """Pairs that are kept: what is calibrated is the model and the prompts of now."""
 
-SLOPE_SPREAD, INTERCEPT_SPREAD = 0.25, 0.75
+SLOPE_SPREAD, SHIFT_SPREAD, INTERCEPT_SPREAD = 0.25, 0.25, 0.75
 """Prior standard deviations around the identity. A dozen pairs outweigh them."""
+LEAST_SLOPE = 0.05
+"""More agreement is never less sure."""
 
 
 class Calibration:
@@ -34,11 +38,49 @@ class Calibration:
         new = list(pairs)
         self._pairs.extend(new)
         if new or before != len(self._pairs):
-            self.slope, self.intercept = _fitted(self._pairs)
+            stated, passed = zip(*self._pairs, strict=True)
+            inputs = np.stack([np.array([_logit(p) for p in stated]), np.ones(len(stated))])
+            slope, self.intercept = _fitted(inputs, passed, centre=(1.0, 0.0), spreads=(SLOPE_SPREAD, INTERCEPT_SPREAD))
+            self.slope = max(slope, LEAST_SLOPE)
 
     def __call__(self, stated: float) -> float:
         """What the confidence `stated` has been worth."""
         return 1.0 / (1.0 + math.exp(-(self.intercept + self.slope * _logit(stated))))
+
+
+Votes = tuple[float, float, bool]
+"""What plain votes said of an answer, what weighed ones said, and whether an anchored check then passed it."""
+
+
+class VoteCalibration:
+    """What an answer's confidence by plain votes and by weighed ones comes to together,
+    `σ(intercept + slope · logit plain + shift · (logit weighed − logit plain))`; that of plain votes before anything
+    was seen."""
+
+    def __init__(self, seen: Iterable[Votes] = ()) -> None:
+        self._seen: deque[Votes] = deque(maxlen=NEWEST)
+        self.slope, self.shift, self.intercept = 1.0, 0.0, 0.0
+        self.learn(seen)
+
+    def learn(self, seen: Iterable[Votes]) -> None:
+        """Take in confidences in (0, 1) and what a check then said."""
+        new = list(seen)
+        if not new:
+            return
+        self._seen.extend(new)
+        rows = np.array([(_logit(plain), _logit(weighed) - _logit(plain), 1.0) for plain, weighed, _ in self._seen])
+        slope, shift, self.intercept = _fitted(
+            rows.T,
+            [passed for *_, passed in self._seen],
+            centre=(1.0, 0.0, 0.0),
+            spreads=(SLOPE_SPREAD, SHIFT_SPREAD, INTERCEPT_SPREAD),
+        )
+        self.slope, self.shift = max(slope, LEAST_SLOPE), max(shift, 0.0)
+
+    def __call__(self, plain: float, weighed: float) -> float:
+        """What these two confidences of an answer have been worth."""
+        shift = self.shift * (_logit(weighed) - _logit(plain))
+        return 1.0 / (1.0 + math.exp(-(self.intercept + self.slope * _logit(plain) + shift)))
 
 
 def _logit(probability: float) -> float:
@@ -46,20 +88,19 @@ def _logit(probability: float) -> float:
     return math.log(bounded / (1 - bounded))
 
 
-def _fitted(pairs: Iterable[tuple[float, bool]]) -> tuple[float, float]:
-    """Maximum a posteriori slope and intercept, by Newton's method; the slope stays positive, so order is kept."""
-    stated, passed = zip(*pairs, strict=True)
-    inputs = np.stack([np.array([_logit(p) for p in stated]), np.ones(len(stated))])  # [2, N]
+def _fitted(
+    inputs: NDArray[np.float64], passed: Sequence[bool], *, centre: Sequence[float], spreads: Sequence[float]
+) -> list[float]:
+    """Maximum a posteriori weights of the rows of `inputs` `[K, N]`, by Newton's method."""
     labels = np.array(passed, dtype=float)
-    centre = np.array([1.0, 0.0])
-    precision = np.array([SLOPE_SPREAD, INTERCEPT_SPREAD]) ** -2.0
-    weights = centre.copy()
+    middle, precision = np.array(centre), np.array(spreads) ** -2.0
+    weights = middle.copy()
     for _ in range(25):
         predicted = 1.0 / (1.0 + np.exp(-(weights @ inputs)))
-        gradient = inputs @ (predicted - labels) + precision * (weights - centre)
+        gradient = inputs @ (predicted - labels) + precision * (weights - middle)
         curvature = (inputs * (predicted * (1 - predicted))) @ inputs.T + np.diag(precision)
         step = np.linalg.solve(curvature, gradient)
         weights -= step
         if np.abs(step).max() < 1e-8:
             break
-    return max(float(weights[0]), 0.05), float(weights[1])
+    return weights.tolist()

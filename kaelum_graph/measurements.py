@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kaelum_graph.calibration import Calibration
-from kaelum_graph.clusters import cluster
+from kaelum_graph.calibration import VoteCalibration, Votes
+from kaelum_graph.clusters import Cluster, cluster
 from kaelum_graph.operators import OperatorPriors, Outcomes, outcomes_of
 from kaelum_graph.posterior import vote_weights, weigh
 from kaelum_graph.reward import SOURCE, path_score
@@ -34,7 +34,7 @@ class Measurements:
         self._lock = threading.Lock()
         self._priors = OperatorPriors()
         self._skills: dict[str, Skill] = {}
-        self._calibration = Calibration()
+        self._calibration = VoteCalibration()
         records = [record for record in storage.measurements() if record.get("model") == model]
         for record in records:
             self._take({key: value for key, value in record.items() if key != "confidence"})
@@ -69,10 +69,11 @@ class Measurements:
         with self._lock:
             return self._skills.get(source, Skill()).weight
 
-    def calibrated(self, stated: float) -> float:
-        """What an unanchored confidence has been worth, by the anchored checks of earlier queries."""
+    def calibrated(self, plain: float, weighed: float) -> float:
+        """What unanchored confidences, by plain votes and by weighed ones, have been worth in earlier queries, as
+        anchored checks told."""
         with self._lock:
-            return self._calibration(stated)
+            return self._calibration(plain, weighed)
 
     def table(self) -> dict[tuple[WorkerName, Operator], Outcomes]:
         """What each operator has come to, by worker."""
@@ -81,7 +82,8 @@ class Measurements:
 
     def _take(self, record: Json) -> None:
         self._priors.learn({(row[0], row[1]): Outcomes(**row[2]) for row in record.get("operators", ())})
-        self._calibration.learn([(stated, passed) for stated, passed in record.get("confidence", ())])
+        # Before votes were told apart there was one confidence.
+        self._calibration.learn([(one[0], one[-2], one[-1]) for one in record.get("confidence", ())])
         for source, auroc in record.get("skill", {}).items():
             self._skills[source] = self._skills.get(source, Skill()).plus(auroc)
 
@@ -130,26 +132,23 @@ def score_skill(tree: SearchTree, *, source: str = SOURCE, first: int = 0) -> fl
 OUTCOMES: dict[str | None, bool | None] = {"pass": True, "fail": False, None: None}
 
 
-def unanchored_confidences(tree: SearchTree, *, trust: float = 0.0) -> list[tuple[float, bool]]:
-    """For each answer that an anchored check decided on: the confidence it had without that, and whether it passed.
-
-    The votes count by the reward model's scores in the tree, to the degree `trust`, as they did when the answer was
-    given: a calibration of plain votes would be applied to others.
-    """
+def unanchored_confidences(tree: SearchTree, *, trust: float = 0.0) -> list[Votes]:
+    """For each answer that an anchored check decided on: the confidences that it had without that, by plain votes and
+    by votes that count by the reward model's scores to the degree `trust`, and whether it passed."""
     candidates = [rollout.candidate for rollout in tree.rollouts]
     groups = cluster([candidate.answer for candidate in candidates])
     prefixes = tree.prefixes()
     evidence = [rollout.evidence for rollout in tree.rollouts]
     unanchored = [tuple(vote for vote in votes if not vote.tier.anchored) for votes in evidence]
     scores = [path_score(rollout.step_scores, source=rollout.scored_by) for rollout in tree.rollouts]
-    weights = vote_weights(learned_scores(tree, scores), trust=trust)
-    told = weigh(groups, candidates, evidence, prefixes=prefixes)
-    stated = {
-        standing.cluster: standing.confidence
-        for standing in weigh(groups, candidates, unanchored, prefixes=prefixes, weights=weights)
-    }
+
+    def stated(weights: Sequence[float] | None) -> dict[Cluster, float]:
+        standings = weigh(groups, candidates, unanchored, prefixes=prefixes, weights=weights)
+        return {standing.cluster: round(standing.confidence, 4) for standing in standings}
+
+    plain, weighed = stated(None), stated(vote_weights(learned_scores(tree, scores), trust=trust))
     return [
-        (round(stated[standing.cluster], 4), standing.anchored == "pass")
-        for standing in told
+        (plain[standing.cluster], weighed[standing.cluster], standing.anchored == "pass")
+        for standing in weigh(groups, candidates, evidence, prefixes=prefixes)
         if standing.anchored != "none" and not form_checked(standing.evidence)
     ]

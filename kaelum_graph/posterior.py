@@ -11,7 +11,8 @@ lean to fail. A source that votes on many members counts once: its votes share t
 together they are one correlated group that can't leave 0.15–0.85. An anchored pass gives 0.99 (H), 0.97 (E), 0.95 (V);
 an anchored fail 0.01, 0.03, 0.05. Where anchors contradict, the strongest tier decides, the majority of sources within
 it, and on a tie the fail. These are stated, not fitted; a calibration learned from anchored checks may map the
-unanchored ones (`calibrate`), never above 0.85.
+unanchored ones (`calibrate`), never above 0.85. Where a reward model weighs the votes (`weights`), the calibration says
+how far that may move P(correct) and with it the order.
 
 An anchored vote is about the answer, so it counts for every member of the cluster: equal answers are right together. A
 vote about one text alone (its format, its program) is not anchored.
@@ -22,7 +23,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from kaelum_graph.clusters import Cluster
 from kaelum_graph.evidence import Evidence, ModelScore, Tier
@@ -60,7 +61,7 @@ def weigh(
     scores: Sequence[ModelScore | None] | None = None,
     prefixes: Sequence[Hashable] | None = None,
     weights: Sequence[float] | None = None,
-    calibrate: Callable[[float], float] | None = None,
+    calibrate: Callable[[float, float], float] | None = None,
 ) -> list[Standing]:
     """The clusters' standings, the best first.
 
@@ -68,15 +69,23 @@ def weigh(
     share, then by the best `scores` among the members, then by representative. `scores` touch nothing but that order;
     `weights` (see `vote_weights`) make some candidates' votes count more than others'.
     Members with equal `prefixes` grew from one beginning and count once, so that a bushy subtree can't outvote.
-    `calibrate` maps a confidence that no anchor decided to what such confidences have been worth; it keeps their order.
+    `calibrate` maps what plain votes and what weighed ones say of an answer that no anchor decided to what such
+    confidences have been worth; without it the weighed ones are told.
     Raises `TypeError` for anything but `Evidence` among the evidence, a `ModelScore` above all, and `ValueError` when
     the sequences are not as long as `candidates`.
     """
     _check(candidates, evidence_by_candidate, scores)
     masses = [mass(group, prefixes, weights) for group in clusters]
+    plain = masses if weights is None else [mass(group, prefixes) for group in clusters]
     standings = [
-        _standing(group, evidence_by_candidate, mass=own, answering=sum(masses), calibrate=calibrate)
-        for group, own in zip(clusters, masses, strict=True)
+        _standing(
+            group,
+            evidence_by_candidate,
+            weighed=Masses(own, sum(masses)),
+            plain=Masses(counted, sum(plain)),
+            calibrate=calibrate,
+        )
+        for group, own, counted in zip(clusters, masses, plain, strict=True)
     ]
 
     def order(standing: Standing) -> tuple[int, int, float, float, float, str]:
@@ -145,29 +154,42 @@ def vote_weights(scores: Sequence[ModelScore | None], *, trust: float) -> list[f
     return [1.0 if score is None else 1.0 - trust + trust * score.value / middle for score in scores]
 
 
+class Masses(NamedTuple):
+    """How much a cluster's members count, and how much all that answered do."""
+
+    own: float
+    all: float
+
+
 def _standing(
     group: Cluster,
     evidence: Sequence[Sequence[Evidence]],
     *,
-    mass: float,
-    answering: float,
-    calibrate: Callable[[float], float] | None,
+    weighed: Masses,
+    plain: Masses,
+    calibrate: Callable[[float, float], float] | None,
 ) -> Standing:
     votes = [vote for index in group.members for vote in evidence[index]]
-    share = mass / answering
     anchored, tier = anchored_vote(votes)
     if anchored == "pass" and tier is not None:
         confidence = PASS_CONFIDENCE[tier]
     elif anchored == "fail" and tier is not None:
         confidence = FAIL_CONFIDENCE[tier]
     else:
-        confidence = _unanchored(len(group.members), mass, answering, votes)
+        confidence = _unanchored(len(group.members), weighed, votes)
         if calibrate is not None:
             # Agreement never makes sure, however well it has done; that it has done badly may be believed.
-            confidence = min(calibrate(confidence), CEILING)
+            confidence = min(calibrate(_unanchored(len(group.members), plain, votes), confidence), CEILING)
     unique = dict.fromkeys(votes)
     ordered = tuple(sorted(unique, key=lambda vote: (not vote.tier.anchored, vote.outcome == "unscored")))
-    return Standing(cluster=group, share=share, confidence=confidence, anchored=anchored, tier=tier, evidence=ordered)
+    return Standing(
+        cluster=group,
+        share=weighed.own / weighed.all,
+        confidence=confidence,
+        anchored=anchored,
+        tier=tier,
+        evidence=ordered,
+    )
 
 
 def anchored_vote(votes: Sequence[Evidence]) -> tuple[Anchored, Tier | None]:
@@ -183,8 +205,8 @@ def anchored_vote(votes: Sequence[Evidence]) -> tuple[Anchored, Tier | None]:
     return "none", None
 
 
-def _unanchored(members: int, mass: float, answering: float, votes: Sequence[Evidence]) -> float:
-    agreement = (mass + 1) / (answering + 2)
+def _unanchored(members: int, masses: Masses, votes: Sequence[Evidence]) -> float:
+    agreement = (masses.own + 1) / (masses.all + 2)
     odds = agreement / (1 - agreement)
     sources: dict[str, Counter[str]] = {}
     for vote in votes:

@@ -62,7 +62,7 @@ def decide(
     prose: Collection[WorkerName] = (),
     answers: int = 1,
     trust: float = 0.0,
-    calibrate: Callable[[float], float] | None = None,
+    calibrate: Callable[[float, float], float] | None = None,
 ) -> Verdict:
     """Weigh the answer clusters of a tree's rollouts and judge the leader.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kaelum_graph.calibration import Calibration
+from kaelum_graph.calibration import Calibration, VoteCalibration
 
 
 def test_nothing_seen_nothing_changed() -> None:
@@ -41,3 +41,22 @@ def test_learning_in_parts_is_learning_at_once() -> None:
     for pair in pairs:
         parts.learn([pair])
     assert parts(0.7) == pytest.approx(Calibration(pairs)(0.7))
+
+
+class TestVotes:
+    def test_a_reward_model_moves_no_confidence_before_it_was_right(self) -> None:
+        assert VoteCalibration()(0.6, 0.8) == pytest.approx(0.6)
+        mistaken = VoteCalibration([(0.5, 0.8, False), (0.5, 0.2, True)] * 100)
+        assert mistaken.shift == 0.0
+        assert mistaken(0.6, 0.8) == mistaken(0.6, 0.3)
+
+    def test_one_that_was_right_is_believed_and_more_agreement_is_never_less_sure(self) -> None:
+        right = VoteCalibration([(0.5, 0.8, True), (0.5, 0.2, False)] * 100)
+        assert right(0.5, 0.2) < 0.25 < 0.75 < right(0.5, 0.8)
+        contrary = VoteCalibration([(0.2, 0.2, True), (0.8, 0.8, False)] * 100)
+        assert contrary(0.2, 0.2) < contrary(0.8, 0.8)
+
+    def test_votes_that_are_not_weighed_are_calibrated_as_one_confidence(self) -> None:
+        pairs = [(0.3, False), (0.6, True), (0.7, False), (0.8, True)] * 5
+        votes = VoteCalibration((stated, stated, passed) for stated, passed in pairs)
+        assert votes(0.7, 0.7) == pytest.approx(Calibration(pairs)(0.7))

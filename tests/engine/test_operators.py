@@ -199,20 +199,25 @@ class TestLearning:
             rollout = add(tree, answer=f"draft {number}", outcome="pass" if number else "fail", score=0.2 * number)
             votes = tuple(replace(vote, source="constraints") for vote in rollout.evidence)
             tree.rollouts[number] = replace(rollout, evidence=votes)
-        assert [passed for _, passed in unanchored_confidences(tree)] == [False]
+        assert [passed for *_, passed in unanchored_confidences(tree)] == [False]
 
-    def test_a_confidence_is_measured_as_it_was_stated_with_votes_that_count_by_a_learned_score(self) -> None:
+    def test_plain_votes_and_those_that_count_by_a_learned_score_are_told_apart(self) -> None:
         tree = SearchTree()
         for answer, score in (("1", 0.9), ("1", 0.9), ("2", 0.1), ("2", 0.1)):
             rollout = add(tree, answer=answer, outcome="pass" if answer == "1" else "fail", score=score)
             tree.rollouts[rollout.id] = replace(rollout, scored_by="prm")
-        plain, weighed = dict.fromkeys((True, False), 0.0), dict.fromkeys((True, False), 0.0)
-        plain.update({passed: stated for stated, passed in unanchored_confidences(tree)})
-        weighed.update({passed: stated for stated, passed in unanchored_confidences(tree, trust=1.0)})
-        assert plain[True] == plain[False] == 0.5
-        assert weighed[True] == pytest.approx((3.6 + 1) / (4 + 2), abs=1e-3)
-        assert weighed[False] == pytest.approx((0.4 + 1) / (4 + 2), abs=1e-3)
-        assert measured(tree, weighed=tree, trust=1.0)["confidence"] == [(weighed[True], True), (weighed[False], False)]
+        assert unanchored_confidences(tree) == [(0.5, 0.5, True), (0.5, 0.5, False)]
+        passed, failed = unanchored_confidences(tree, trust=1.0)
+        assert passed == (0.5, pytest.approx((3.6 + 1) / (4 + 2), abs=1e-3), True)
+        assert failed == (0.5, pytest.approx((0.4 + 1) / (4 + 2), abs=1e-3), False)
+        assert measured(tree, weighed=tree, trust=1.0)["confidence"] == [passed, failed]
+
+    def test_records_of_one_confidence_are_still_read(self, tmp_path: Path) -> None:
+        storage = Storage(tmp_path / "kaelum.sqlite")
+        for number in range(50):
+            storage.add_measurements(EpisodeId(f"e{number}"), {"model": "m", "confidence": [[0.8, False]]})
+        assert Measurements(storage, model="m").calibrated(0.8, 0.8) < 0.3
+        storage.close()
 
     def test_an_episode_is_learned_once_and_found_again_after_a_restart(self, tmp_path: Path) -> None:
         tree = SearchTree()

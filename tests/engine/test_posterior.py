@@ -174,8 +174,11 @@ def test_rollouts_of_one_beginning_count_once() -> None:
 def test_a_calibration_maps_what_no_anchor_decided_and_nothing_else() -> None:
     answers = ["7", "7", "8"]
     passed = weigh(
-        cluster(answers), candidates(*answers), [[vote(Tier.CONSTRAINT, "pass")], [], []], calibrate=lambda p: 0
+        cluster(answers),
+        candidates(*answers),
+        [[vote(Tier.CONSTRAINT, "pass")], [], []],
+        calibrate=lambda plain, weighed: 0,
     )
     assert [standing.confidence for standing in passed] == [0.95, 0.0]
-    sure = weigh(cluster(answers), candidates(*answers), [[], [], []], calibrate=lambda p: 0.99)
+    sure = weigh(cluster(answers), candidates(*answers), [[], [], []], calibrate=lambda plain, weighed: 0.99)
     assert sure[0].confidence == CEILING
