@@ -93,7 +93,7 @@ class FeedbackChange:
 
     Whoever learns from ratings keeps the last `sequence` taken in and asks for what comes after: each change once. What
     `before` had taught is undone, what `after` says is learned; None: no rating. Comments are not in the log. Where
-    the episode was deleted, neither are corrections.
+    the episode was deleted, neither are corrections, keys and sources.
     """
 
     sequence: int

@@ -165,13 +165,13 @@ def log_change(connection: sqlite3.Connection, feedback: Feedback, *, deleted: b
 
 
 def erase_ratings(connection: sqlite3.Connection, episode_id: str) -> None:
-    """Delete, within a transaction, an episode's ratings; the log tells that, and forgets the corrections."""
+    """Delete, within a transaction, an episode's ratings; the log tells that, and forgets the texts in them."""
     ratings = connection.execute(f"SELECT {FEEDBACK_COLUMNS} FROM feedback WHERE episode_id = ?", (episode_id,))
     for row in ratings.fetchall():
         log_change(connection, Feedback.from_content(*row), deleted=True)
     connection.execute("DELETE FROM feedback WHERE episode_id = ?", (episode_id,))
     connection.execute(
-        "UPDATE feedback_log SET content = json_remove(content, '$.correction') "
+        "UPDATE feedback_log SET content = json_remove(content, '$.correction', '$.key', '$.source') "
         "WHERE episode_id = ? AND content IS NOT NULL",
         (episode_id,),
     )

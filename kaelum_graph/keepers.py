@@ -29,8 +29,11 @@ class Keeper(Protocol):
 class Linker(Protocol):
     """Knows conversations that the episodes themselves don't tell of. Raises `StorageError`."""
 
-    def __call__(self, data_dir: Path, episode_ids: Sequence[str]) -> Sequence[str]:
-        """The episodes of the same conversations, these among them where it knows them; any order."""
+    def __call__(self, data_dir: Path, episode_ids: Sequence[str], *, earlier: bool) -> Sequence[str]:
+        """What these went on from (`earlier`), or else what went on from these: one step or more, in any order.
+
+        These may be among them, and ids of turns that no episode was kept of: the keepers are told of those too.
+        """
         ...
 
 
@@ -48,14 +51,19 @@ def all_linkers() -> dict[str, Linker]:
 
 
 def forget_with(
-    keepers: dict[str, Keeper], data_dir: Path, episode_ids: Sequence[str], *, tenant: str | None
+    keepers: dict[str, Keeper], data_dir: Path, episode_ids: Sequence[str], *, tenants: Sequence[str]
 ) -> dict[str, int]:
-    """How many rows went of each keeper. One that fails stops no other; then it raises `StorageError` for the first."""
+    """How many rows went of each keeper: those of these episodes, and all that `tenants` have.
+
+    One that fails stops no other; then it raises `StorageError` for the first.
+    """
+    first, *further = tenants or [None]
     gone: dict[str, int] = {}
     failures: list[StorageError] = []
     for name, keeper in keepers.items():
         try:
-            gone[name] = keeper(data_dir, episode_ids, tenant=tenant)
+            gone[name] = keeper(data_dir, episode_ids, tenant=first)
+            gone[name] += sum(keeper(data_dir, [], tenant=tenant) for tenant in further)
         except StorageError as error:
             failures.append(error)
     if failures:

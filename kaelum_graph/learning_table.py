@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import Sequence
 from typing import Any
 
 from kaelum_graph.feedback import Feedback, FeedbackChange
@@ -83,11 +82,6 @@ class LearningTable:
             (after,),
         )
 
-    def forgotten_episode_ids(self) -> list[EpisodeId]:
-        """Every episode that was there to learn from and was deleted since, oldest first."""
-        rows = self._file.rows("SELECT episode_id FROM learning_events WHERE kind = 'forgotten' ORDER BY sequence")
-        return [EpisodeId(row[0]) for row in rows]
-
     def _event(self, row: tuple[Any, ...]) -> LearningEvent:
         sequence, kind, episode_id, ref, data, at, tenant, feedback_id, created_at, after, before = row
         seen = None if data is None else _seen(episode_id, data)
@@ -139,27 +133,6 @@ def forget_events(connection: sqlite3.Connection, episode_id: str) -> None:
         connection.execute(
             "INSERT INTO learning_events (kind, episode_id, ref) VALUES ('forgotten', ?, ?)", (episode_id, first)
         )
-
-
-def episode_ids_of_conversation(connection: sqlite3.Connection, episode_id: str) -> Sequence[str]:
-    """An episode with those that it went on from and those that went on from it, of its tenant; any order."""
-    rows = connection.execute(
-        "SELECT id, json_extract(record, '$.continued_from') FROM episodes WHERE json_valid(record) "
-        "AND tenant = (SELECT tenant FROM episodes WHERE id = ?)",
-        (episode_id,),
-    ).fetchall()
-    beside: dict[str, list[str]] = {}
-    for one, other in rows:
-        if other is not None:
-            beside.setdefault(one, []).append(other)
-            beside.setdefault(other, []).append(one)
-    kept, found, waiting = {row[0] for row in rows}, {episode_id: None}, [episode_id]
-    while waiting:
-        for near in beside.get(waiting.pop(), []):
-            if near not in found:
-                found[near] = None
-                waiting.append(near)
-    return [one for one in found if one in kept]
 
 
 def _seen(episode_id: str, data: bytes) -> SeenEpisode | None:

@@ -16,10 +16,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kaelum_graph.cache_table import CacheEntry, CacheTable, evict
+from kaelum_graph.conversation import conversation as conversation_of
+from kaelum_graph.conversation import link_of
 from kaelum_graph.errors import StorageError, UnknownEpisode, UsageError
 from kaelum_graph.feedback import Feedback
 from kaelum_graph.feedback_table import FeedbackTable, erase_ratings, insert_feedback
-from kaelum_graph.learning_table import LearningTable, episode_ids_of_conversation, forget_events, log_episode
+from kaelum_graph.forget_table import ForgetTable, begin_forget, episode_ids_served_from, keep_tenant
+from kaelum_graph.learning_table import LearningTable, forget_events, log_episode
 from kaelum_graph.sqlite_file import SqliteFile, of_tenant, wipe
 from kaelum_graph.storage_schema import prepare
 from kaelum_graph.types import EpisodeId, Json
@@ -29,11 +32,18 @@ __all__ = ["STORE_FILE", "CacheEntry", "Feedback", "Storage"]
 STORE_FILE = "kaelum.sqlite"
 """The store's name in the data folder."""
 
+_CONTINUED = (
+    "SELECT id, CASE WHEN json_valid(record) THEN json_extract(record, '$.continued_from') END AS earlier "
+    "FROM episodes WHERE earlier IS NOT NULL AND tenant = (SELECT tenant FROM episodes WHERE id = ?1 UNION ALL "
+    "SELECT tenant FROM pending_forgets WHERE episode_id = ?1 LIMIT 1)"
+)
+_NAMED = "(SELECT id, tenant FROM episodes UNION SELECT episode_id, tenant FROM pending_forgets WHERE episode_id != '')"
+
 SHORTEST_PREFIX = 4
 """Characters of an id from which on its beginning is enough to name it."""
 
 
-class Storage(FeedbackTable, CacheTable, LearningTable):
+class Storage(FeedbackTable, CacheTable, LearningTable, ForgetTable):
     """One SQLite file, shared by the threads of a process and, through WAL, by several processes."""
 
     def __init__(self, path: Path) -> None:
@@ -64,6 +74,7 @@ class Storage(FeedbackTable, CacheTable, LearningTable):
                 (episode_id, time.time(), query, written, tenant),
             )
             if added.rowcount == 1:
+                keep_tenant(connection, tenant)
                 if seen is not None:
                     log_episode(connection, episode_id, seen)
             elif connection.execute("SELECT tenant FROM episodes WHERE id = ?", (episode_id,)).fetchone()[0] != tenant:
@@ -108,12 +119,14 @@ class Storage(FeedbackTable, CacheTable, LearningTable):
         )
         return EpisodeId(rows[0][0]) if rows else None
 
-    def find_episode_id(self, name: str | None, *, tenant: str | None = "") -> EpisodeId:
+    def find_episode_id(self, name: str | None, *, tenant: str | None = "", pending: bool = False) -> EpisodeId:
         """The episode that `name` means: an id, or the beginning of just one from 4 characters on; None: the newest.
 
-        Raises `UnknownEpisode` when there is none, `UsageError` when there is more than one.
+        With `pending` a name may also mean one that was deleted and is still to be forgotten elsewhere. Raises
+        `UnknownEpisode` when there is none, `UsageError` when there is more than one.
         """
         condition, arguments = of_tenant(tenant)
+        named = _NAMED if pending else "episodes"
         if name is None:
             rows = self._file.rows(
                 f"SELECT id FROM episodes WHERE true{condition} ORDER BY sequence DESC LIMIT 1", arguments
@@ -122,13 +135,13 @@ class Storage(FeedbackTable, CacheTable, LearningTable):
                 raise UnknownEpisode("no episode is kept yet: ask something first.")
             return EpisodeId(rows[0][0])
         name = name.encode(errors="replace").decode()  # an argument that is no UTF-8 names nothing, and breaks nothing
-        if self.has_episode(name, tenant=tenant):
+        if self._file.rows(f"SELECT 1 FROM {named} WHERE id = ?{condition}", (name, *arguments)):
             return EpisodeId(name)
         if len(name) < SHORTEST_PREFIX:
             raise UsageError(f"episode '{name}': expected an id, or at least {SHORTEST_PREFIX} characters of one.")
         # The ids that begin with `name` are an interval, which the index finds; LIKE would read "%" and "_" in it.
         rows = self._file.rows(
-            f"SELECT id FROM episodes WHERE id > ? AND id < ?{condition} ORDER BY id LIMIT 4",
+            f"SELECT DISTINCT id FROM {named} WHERE id > ? AND id < ?{condition} ORDER BY id LIMIT 4",
             (name, name + "\U0010ffff", *arguments),
         )
         if not rows:
@@ -141,16 +154,17 @@ class Storage(FeedbackTable, CacheTable, LearningTable):
     def delete_episode(self, episode_id: str, *, tenant: str = "") -> bool:
         """Forget an episode with its feedback and its cached answer, all or nothing; False when there was none.
 
-        The log of feedback tells that the ratings went, and keeps nothing of their corrections. What the episode has
+        The log of feedback tells that the ratings went, and keeps nothing of their text. What the episode has
         measured stays: it is numbers about the search. So does an episode that went on from this one. What it has
-        taught goes as soon as the learner reads of it: see `Learner`.
+        taught goes as soon as the learner reads of it: see `Learner`. Whoever keeps something of it elsewhere is told
+        by the next `kaelum state forget`.
         """
 
         def delete(connection: sqlite3.Connection) -> bool:
             found = "SELECT 1 FROM episodes WHERE id = ? AND tenant = ?"
             if connection.execute(found, (episode_id, tenant)).fetchone() is None:
                 return False
-            _delete(connection, episode_id)
+            _delete(connection, episode_id, tenant=tenant)
             return True
 
         return self._file.write(delete)
@@ -165,25 +179,40 @@ class Storage(FeedbackTable, CacheTable, LearningTable):
         """Forget these episodes, all of a tenant, or all of a `conversation`, named by an episode; which there were.
 
         A conversation is an episode with those that it went on from and those that went on from it. All or nothing.
-        What the episodes measured goes too. With a tenant beside the others, of these only what is the tenant's.
+        What the episodes measured goes too, and so do those that gave their answers again from the cache. With a tenant
+        beside the others, of these only what is the tenant's; without, ids that are not kept here are pending too.
         """
 
         def forget(connection: sqlite3.Connection) -> list[EpisodeId]:
-            named = [*episode_ids, *(episode_ids_of_conversation(connection, conversation) if conversation else ())]
-            if tenant is not None and conversation is None and not episode_ids:
+            named = [*episode_ids]
+            if conversation:
+                continued = dict(connection.execute(_CONTINUED, (conversation,)).fetchall())
+                named += conversation_of(conversation, [link_of(continued)])
+            elif tenant is not None and not episode_ids:
                 rows = connection.execute("SELECT id FROM episodes WHERE tenant = ?", (tenant,))
                 named = [row[0] for row in rows.fetchall()]
-            condition, arguments = of_tenant(tenant)
-            gone: list[EpisodeId] = []
-            for episode_id in dict.fromkeys(named):
-                found = f"SELECT 1 FROM episodes WHERE id = ?{condition}"
-                if connection.execute(found, (episode_id, *arguments)).fetchone() is not None:
-                    _delete(connection, episode_id)
-                    connection.execute("DELETE FROM measurements WHERE episode_id = ?", (episode_id,))
-                    gone.append(EpisodeId(episode_id))
-            return gone
+                begin_forget(connection, "", tenant=tenant)
+            whose = dict(
+                connection.execute(
+                    "SELECT id, tenant FROM episodes WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(named),)
+                ).fetchall()
+            )
+            ours = [one for one in named if one in whose and tenant in (None, whose[one])]
+            gone = [*dict.fromkeys((*ours, *episode_ids_served_from(connection, ours)))]
+            for episode_id in gone:
+                found = "SELECT tenant FROM episodes WHERE id = ?"
+                _delete(connection, episode_id, tenant=connection.execute(found, (episode_id,)).fetchone()[0])
+                connection.execute("DELETE FROM measurements WHERE episode_id = ?", (episode_id,))
+            if tenant is None:
+                for episode_id in {*named} - whose.keys():
+                    begin_forget(connection, episode_id, tenant="")
+            return [EpisodeId(one) for one in gone]
 
         return self._file.write(forget)
+
+    def continuations(self, episode_id: str) -> dict[str, str]:
+        """What the episodes of this one's tenant went on from, by id: those that went on from another."""
+        return dict(self._file.rows(_CONTINUED, (episode_id,)))
 
     def counts(self, *, tenant: str | None = None) -> dict[str, float]:
         """How many episodes, ratings, cached answers and, of all tenants together, measurements are kept."""
@@ -224,7 +253,8 @@ class Storage(FeedbackTable, CacheTable, LearningTable):
         self._file.close()
 
 
-def _delete(connection: sqlite3.Connection, episode_id: str) -> None:
+def _delete(connection: sqlite3.Connection, episode_id: str, *, tenant: str) -> None:
+    begin_forget(connection, episode_id, tenant=tenant)
     erase_ratings(connection, episode_id)
     forget_events(connection, episode_id)
     evict(connection, episode_id)

@@ -9,7 +9,7 @@ import sqlite3
 
 from kaelum_graph.errors import StorageError
 
-VERSION = 2
+VERSION = 3
 
 # An old file may lack the tables that came later.
 _VERSION_0 = (
@@ -119,7 +119,18 @@ _VERSION_2 = (
     "SELECT 'feedback', episode_id, sequence FROM feedback_log WHERE episode_id IN (SELECT id FROM episodes) "
     "ORDER BY sequence",
 )
-_STEPS = (_VERSION_0 + _VERSION_1, _VERSION_2)
+
+# What was forgotten here and may still be kept elsewhere: ids alone. With the id '' it is all that a tenant has.
+_VERSION_3 = (
+    """
+    CREATE TABLE pending_forgets (
+        episode_id TEXT NOT NULL,
+        tenant TEXT NOT NULL,
+        PRIMARY KEY (episode_id, tenant)
+    ) WITHOUT ROWID
+    """,
+)
+_STEPS = (_VERSION_0 + _VERSION_1, _VERSION_2, _VERSION_3)
 """Step i brings a file of version i to i + 1."""
 
 

@@ -12,20 +12,19 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kaelum_graph.cli.parser import add_action, add_settings_flags, settings_of
-from kaelum_graph.errors import KaelumError, StorageError, UnknownEpisode, UsageError
+from kaelum_graph.errors import KaelumError, StorageError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from kaelum_graph.config import Settings
-    from kaelum_graph.keepers import Linker
     from kaelum_graph.learning.learner import Learner
     from kaelum_graph.learning.state import LearnedState
     from kaelum_graph.learning.versions import TensorChange, Version, Versions
@@ -189,35 +188,38 @@ def run_rebuild(arguments: argparse.Namespace) -> int:
 
 
 def run_forget(arguments: argparse.Namespace) -> int:
-    """Delete, have what was taught unlearned, and say how much went; 0."""
+    """Delete, also what is pending of earlier times, have what was taught unlearned, and say how much went; 0."""
+    from kaelum_graph.conversation import conversation, link_of
     from kaelum_graph.keepers import all_keepers, all_linkers, forget_with
 
     settings = settings_of(arguments).settings
     keepers, linkers = all_keepers(), all_linkers()
     with _storage(settings) as storage:
-        before = storage.forgotten_episode_ids()
+        before = storage.pending_forgets()
         names = arguments.episode or ([] if arguments.conversation is None else [arguments.conversation])
-        named = [_to_forget(storage, name, before) for name in names]
-        if arguments.episode:
-            gone = storage.forget_episodes(named)
-        elif named:
-            gone = _forget_conversation(storage, settings, named[0], linkers.values())
+        named = [storage.find_episode_id(name, tenant=None, pending=True) for name in names]
+        if arguments.conversation is not None:
+            links = [partial(linker, settings.data_dir) for linker in linkers.values()]
+            gone = storage.forget_episodes(conversation(named[0], [link_of(storage.continuations(named[0])), *links]))
         else:
-            gone = storage.forget_episodes(tenant=arguments.tenant)
-        # Those of before too: a process may have died between the two, or been one that didn't reach as far.
-        ids = [*dict.fromkeys((*before, *named, *gone))]
+            gone = storage.forget_episodes(named, tenant=arguments.tenant)
+        pending = storage.pending_forgets()
+        of_tenants = [one for one in pending if not one.episode_id]
+        told = [arguments.tenant] if arguments.tenant is not None else []
+        tenants = [*dict.fromkeys((*told, *(one.tenant for one in of_tenants)))]
         try:
-            rows = forget_with(keepers, settings.data_dir, ids, tenant=arguments.tenant)
+            ids = [*dict.fromkeys(one.episode_id for one in pending if one.episode_id)]
+            rows = forget_with(keepers, settings.data_dir, ids, tenants=tenants)
             storage.wipe()
+            storage.end_forgets(of_tenants)
         except StorageError as error:
             raise StorageError(
                 f"{_counted(len(gone))} deleted, but not yet all that is kept elsewhere: run it again: {error}"
             ) from error
         versions = _versions(settings)
         taught = versions is not None and any(one.knows(storage.forgotten()) for one in versions.list())
-        if not gone and not taught and not any(rows.values()):
-            if names:
-                raise UnknownEpisode(f"episode '{names[0]}': no such episode.")
+        known = names or any(one.tenant == arguments.tenant for one in before)
+        if not gone and not known and not taught and not any(rows.values()):
             raise UsageError(f"tenant '{arguments.tenant}': no episodes are kept.")
         if taught:
             try:
@@ -228,32 +230,13 @@ def run_forget(arguments: argparse.Namespace) -> int:
                     f"{_counted(len(gone))} deleted; what they taught is not yet, and goes when a process learns "
                     f"again: {error}"
                 ) from error
+        storage.end_forgets(pending)
     unlearned = " and unlearned" if taught else " (nothing was learned from it)" if gone else ""
     beside = ", ".join(f"{name} {count}" for name, count in rows.items() if count)
+    completed = [one for one in ids if any(one == earlier.episode_id for earlier in before)]
     text = f"{_counted(len(gone))} deleted{unlearned}{f'; rows deleted with that: {beside}' if beside else ''}"
-    return _say(arguments, {"episodes": gone, "unlearned": taught, "rows": rows}, text)
-
-
-def _to_forget(storage: Storage, name: str, before: Sequence[str]) -> str:
-    """The episode of that name, also one that was deleted `before`: what is left of it elsewhere can still go."""
-    try:
-        return storage.find_episode_id(name, tenant=None)
-    except UnknownEpisode:
-        if name in before:
-            return name
-        raise
-
-
-def _forget_conversation(storage: Storage, settings: Settings, first: str, linkers: Iterable[Linker]) -> list[str]:
-    """Delete the conversation of an episode, as the store knows it and as `linkers` do; which there were."""
-    gone, known, waiting = list[str](), {first}, [first]
-    while waiting:
-        near = storage.forget_episodes(conversation=(one := waiting.pop()))
-        gone += near
-        linked = {name for link in linkers for name in link(settings.data_dir, [one, *near])}
-        waiting += linked - known - {*gone}
-        known |= linked | {*near}
-    return gone
+    text += "; an earlier forget is completed" if before else ""
+    return _say(arguments, {"episodes": gone, "completed": completed, "unlearned": taught, "rows": rows}, text)
 
 
 def _action(

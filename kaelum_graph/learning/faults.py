@@ -23,8 +23,11 @@ TRY_EVERY = 32
 NEWEST = 5
 ERROR_LENGTH = 200
 
-NO_FAULT = (StorageError, OSError, MemoryError)
-"""What has gone wrong around a component and not in it: learning waits or stops, and no event is passed over."""
+NO_FAULT = (StorageError, MemoryError)
+"""What has gone wrong around a component and not in it: learning waits or stops, and no event is passed over.
+
+A component reads and writes no file, so an `OSError` of its own is a fault like any other.
+"""
 
 
 class ComponentFault(Exception):

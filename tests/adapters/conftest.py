@@ -1,5 +1,5 @@
 """The same Kaelum over a scripted model as the graph tests use."""
 
-from tests.graphs.conftest import encoder, make_kaelum, sandbox
+from tests.graphs.conftest import encoder, make_kaelum, no_audits, sandbox
 
-__all__ = ["encoder", "make_kaelum", "sandbox"]
+__all__ = ["encoder", "make_kaelum", "no_audits", "sandbox"]

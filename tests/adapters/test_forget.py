@@ -21,6 +21,7 @@ from kaelum_graph.keepers import CONVERSATION_GROUP, KEEPER_GROUP, all_keepers, 
 from kaelum_graph.models import weights
 from kaelum_graph.storage import STORE_FILE, Storage
 from kaelum_graph.structures.store import STRUCTURES_FILE
+from kaelum_graph.types import Tool
 from tests.adapters.responses_client import Player, key_of, last_said, openai_of, server_app
 from tests.graphs.conftest import MakeKaelum
 from tests.graphs.scripted_model import always
@@ -87,6 +88,7 @@ async def ask_every_way(app: FastAPI, question: str, *, key: str = "none") -> tu
     return made.id.removeprefix("chatcmpl-"), story["id"]
 
 
+@pytest.mark.usefixtures("no_audits")  # what is kept for audit gets into no book
 @pytest.mark.parametrize("whose", ["episode", "tenant"])
 async def test_no_byte_is_left_of_what_is_forgotten(kaelum: Kaelum, forget: Forget, whose: str) -> None:
     tenant, other = ("ann", "bob") if whose == "tenant" else ("", "")
@@ -178,11 +180,13 @@ async def test_what_a_tenant_has_beside_its_episodes_goes_too(kaelum: Kaelum, fo
     assert holding(kaelum, f"{SECRET} of bob") == {STORE_FILE}
 
 
+@pytest.mark.parametrize("letters", [32, 8])
+@pytest.mark.parametrize("kaelum", [True, False], ids=["learning", "no learning"], indirect=True)
 async def test_what_an_interrupted_forgetting_left_goes_when_it_is_run_again(
-    kaelum: Kaelum, forget: Forget, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    kaelum: Kaelum, forget: Forget, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], letters: int
 ) -> None:
     completed, responded = await ask_every_way(create_app(kaelum), QUESTION)
-    named = ["--episode", completed, "--episode", responded]
+    named = ["--episode", completed[:letters], "--episode", responded[:letters]]
     with monkeypatch.context() as broken:
 
         def refuse(self: Storage) -> None:
@@ -193,7 +197,89 @@ async def test_what_an_interrupted_forgetting_left_goes_when_it_is_run_again(
         told = capsys.readouterr().err
         assert "2 episodes deleted, but not yet all that is kept elsewhere: run it again: no room to wipe" in told
     assert not kaelum.services.storage.has_episode(completed)
-    assert forget(*named)["episodes"] == []
+    told = forget(*named)
+    assert (told["episodes"], sorted(told["completed"])) == ([], sorted([completed, responded]))
+    assert holding(kaelum, SECRET) == set()
+    assert kaelum.services.storage.pending_forgets() == []
+
+
+@learns_nothing
+async def test_what_was_killed_before_the_others_forgot_goes_with_whatever_is_forgotten_next(
+    kaelum: Kaelum, forget: Forget
+) -> None:
+    uncached: Any = {"kaelum": {"cache": False}}
+    async with openai_of(create_app(kaelum)) as client:
+        one = await client.responses.create(model="kaelum", input=QUESTION, extra_body=uncached)
+        two = await client.responses.create(model="kaelum", input=ASIDE, extra_body=uncached)
+        kaelum.services.storage.forget_episodes([one.id.removeprefix("resp_")])
+        assert holding(kaelum, SECRET) != set()
+        forget("--episode", two.id.removeprefix("resp_"))
+        with pytest.raises(NotFoundError, match=f"'{one.id}'"):
+            await client.responses.retrieve(one.id)
+    assert holding(kaelum, SECRET) == set()
+
+
+@learns_nothing
+async def test_an_id_that_is_there_again_keeps_what_it_has(kaelum: Kaelum, forget: Forget) -> None:
+    uncached: Any = {"kaelum": {"cache": False}}
+    storage = kaelum.services.storage
+    async with openai_of(create_app(kaelum)) as client:
+        one = await client.responses.create(model="kaelum", input=ASIDE, extra_body=uncached)
+        two = await client.responses.create(model="kaelum", input=QUESTION, extra_body=uncached)
+        [kept] = storage.forget_episodes([one.id.removeprefix("resp_")])
+        storage.append_episode(kept, ASIDE, {})  # as a host does that resumes its run
+        assert forget("--episode", two.id.removeprefix("resp_"))["completed"] == []
+        assert (await client.responses.retrieve(one.id)).output_text == one.output_text
+        assert forget("--episode", kept)["episodes"] == [kept]
+        with pytest.raises(NotFoundError, match=f"'{one.id}'"):
+            await client.responses.retrieve(one.id)
+
+
+@learns_nothing
+async def test_another_conversation_that_began_with_the_same_cached_answer_stays(
+    kaelum: Kaelum, forget: Forget
+) -> None:
+    async with openai_of(create_app(kaelum)) as client:
+        mine = await client.responses.create(model="kaelum", input=QUESTION)
+        hers = await client.responses.create(model="kaelum", input=QUESTION)
+        assert hers.id == mine.id
+        my_next = await client.responses.create(model="kaelum", input=FOLLOWING, previous_response_id=mine.id)
+        her_next = await client.responses.create(model="kaelum", input=ASIDE, previous_response_id=hers.id)
+        ids = [response.id.removeprefix("resp_") for response in (mine, my_next)]
+        assert sorted(forget("--conversation", ids[1])["episodes"]) == sorted(ids)
+        assert (await client.responses.retrieve(her_next.id)).output_text == her_next.output_text
+        assert kaelum.services.storage.has_episode(her_next.id.removeprefix("resp_"))
+
+
+@learns_nothing
+@pytest.mark.parametrize("named", [0, 2])
+async def test_turns_of_a_conversation_that_no_search_answered_go_too(
+    kaelum: Kaelum, forget: Forget, named: int
+) -> None:
+    async with openai_of(create_app(kaelum)) as client:
+        one = await client.responses.create(model="kaelum", input=ASIDE)
+        two = await client.responses.create(model="kaelum-direct", input=QUESTION, previous_response_id=one.id)
+        three = await client.responses.create(model="kaelum", input=FOLLOWING, previous_response_id=two.id)
+        other = await client.responses.create(model="kaelum-direct", input="Hello.")
+        searched = [response.id.removeprefix("resp_") for response in (one, three)]
+        told = forget("--conversation", (one, two, three)[named].id.removeprefix("resp_"))
+        assert sorted(told["episodes"]) == sorted(searched)
+        for response in (one, two, three):
+            with pytest.raises(NotFoundError, match=f"'{response.id}'"):
+                await client.responses.retrieve(response.id)
+        assert (await client.responses.retrieve(other.id)).id == other.id
+    assert holding(kaelum, SECRET) == set()
+
+
+@learns_nothing
+def test_an_answer_that_was_served_again_and_what_a_rating_says_of_itself_go_too(
+    kaelum: Kaelum, forget: Forget
+) -> None:
+    first = kaelum.ask(QUESTION).id
+    again = kaelum.ask(QUESTION, tools=[Tool(name="clock")])  # turns were sampled first: an episode of its own
+    assert (again.cache, (kaelum.services.storage.episode(again.id) or {})["served"]) == ("hit", first)
+    kaelum.feedback(first, score=1.0, key=f"{SECRET} quality", source=SECRET)
+    assert forget("--episode", first)["episodes"] == [first, again.id]
     assert holding(kaelum, SECRET) == set()
 
 
@@ -207,7 +293,7 @@ def test_every_keeper_loads_and_makes_nothing(tmp_path: Path) -> None:
     for keeper in all_keepers().values():
         assert keeper(tmp_path, ["e1"], tenant="ann") == 0
     for linker in all_linkers().values():
-        assert linker(tmp_path, ["e1"]) == []
+        assert linker(tmp_path, ["e1"], earlier=True) == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -216,5 +302,5 @@ def test_a_store_that_no_server_has_used_is_left_alone(tmp_path: Path) -> None:
     before = (tmp_path / STORE_FILE).read_bytes()
     assert responses_store.forget(tmp_path, ["e1"], tenant="") == 0
     assert completion_store.forget(tmp_path, ["e1"], tenant="") == 0
-    assert responses_store.conversation(tmp_path, ["e1"]) == []
+    assert responses_store.conversation(tmp_path, ["e1"], earlier=True) == []
     assert (tmp_path / STORE_FILE).read_bytes() == before

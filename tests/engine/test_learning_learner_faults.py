@@ -193,7 +193,9 @@ def test_nothing_half_changed_is_served(storage: Storage, make_learner: MakeLear
     assert learner.serving.component(Failing).events == 15
 
 
-@pytest.mark.parametrize(("error", "status"), [(MemoryError, "stopped: MemoryError"), (OSError, "waiting: nothing")])
+@pytest.mark.parametrize(
+    ("error", "status"), [(MemoryError, "stopped: MemoryError"), (StorageError, "waiting: nothing")]
+)
 def test_a_process_without_memory_or_disk_is_no_fault_of_an_event(
     storage: Storage, make_learner: MakeLearner, error: type[Exception], status: str
 ) -> None:

@@ -127,15 +127,18 @@ def test_forgetting_a_tenant_or_a_conversation(storage: Storage) -> None:
     add(storage, "two", continued_from="one")
     add(storage, "three", continued_from="two")
     add(storage, "aside", continued_from="one")
+    add(storage, "further", continued_from="aside")
     add(storage, "other")
     storage.add_measurements(EpisodeId("two"), {})
     assert storage.forget_episodes(conversation="two", tenant="ann") == []
-    assert sorted(storage.forget_episodes(conversation="two")) == ["aside", "one", "three", "two"]
+    assert storage.continuations("two") == {"two": "one", "three": "two", "aside": "one", "further": "aside"}
+    assert sorted(storage.forget_episodes(conversation="two")) == ["one", "three", "two"]
+    assert sorted(storage.forget_episodes(conversation="aside")) == ["aside", "further"], "another way on from one"
     assert storage.counts()["measurements"] == 0
     assert storage.forget_episodes(["other", "never"]) == ["other"]
     assert sorted(storage.forget_episodes(tenant="ann")) == ["a", "b"]
     assert storage.forget_episodes() == []
-    assert [event.kind for event in events_after(storage, 0)] == ["forgotten"] * 7
+    assert [event.kind for event in events_after(storage, 0)] == ["forgotten"] * 8
 
 
 def test_a_file_of_version_1_gets_events_of_its_ratings(tmp_path: Path) -> None:
@@ -149,7 +152,9 @@ def test_a_file_of_version_1_gets_events_of_its_ratings(tmp_path: Path) -> None:
     storage.delete_episode("b")
     storage.close()
     connection = sqlite3.connect(path, isolation_level=None)
-    connection.executescript("DROP TABLE learning_events; DROP TABLE seen_episodes; PRAGMA user_version = 1")
+    connection.executescript(
+        "DROP TABLE learning_events; DROP TABLE seen_episodes; DROP TABLE pending_forgets; PRAGMA user_version = 1"
+    )
     connection.close()
     storage = Storage(path)
     assert [(event.kind, event.change and event.change.after and event.change.after.score) for event in

@@ -142,7 +142,14 @@ def test_in_a_row_counts_what_it_would_have_learned_from() -> None:
     assert taking.state.passed_over == {}
 
 
-@pytest.mark.parametrize("error", [StorageError, OSError, MemoryError])
+@pytest.mark.parametrize("error", [OSError, TimeoutError])
+def test_a_component_that_raises_what_a_disk_raises_has_failed_itself(error: type[Exception]) -> None:
+    state = guarded(lambda: LearnedState([Failing("bad".__eq__, error=error), Order()]), ["good", "bad", "next"])
+    assert state.passed_over["failing"].newest == (2,)
+    assert [one.meta() for one in state.components] == [{"events": 2}, {"events": 3}]
+
+
+@pytest.mark.parametrize("error", [StorageError, MemoryError])
 def test_what_is_no_fault_of_an_event_is_raised(error: type[Exception]) -> None:
     taking = Guarded(lambda: LearnedState([Failing("bad".__eq__, error=error)]))
     taking.take(episode_event(1, "good"))

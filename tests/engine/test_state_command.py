@@ -206,7 +206,8 @@ def test_what_is_forgotten_is_nowhere(
     command: Command, learned: list[str], storage: Storage, data: Path, argv: list[str], gone: list[str]
 ) -> None:
     report = json.loads(command("forget", *argv, "--json"))
-    assert report == {"episodes": gone, "unlearned": True, "rows": dict.fromkeys(report["rows"], 0)}
+    assert report == {"episodes": gone, "completed": [], "unlearned": True, "rows": dict.fromkeys(report["rows"], 0)}
+    assert storage.pending_forgets() == []
     kept = {"first-1", "second-2", "third-3"} - set(gone)
     assert {name for name in ("first-1", "second-2", "third-3") if storage.has_episode(name, tenant=None)} == kept
     versions = Versions(data / STATE_FOLDER)
@@ -248,6 +249,9 @@ def test_what_cannot_be_unlearned_now_is_said(
     current = deltas.current()
     assert current is not None
     assert deltas.parts(current)["deltas"].meta["episodes"] == ["second-2", "third-3"]
+    assert command("forget", "--episode", "first") == "0 episodes deleted; an earlier forget is completed\n"
+    with pytest.raises(UsageError, match="no such episode"):
+        command("forget", "--episode", "first")
 
 
 def test_whoever_keeps_something_is_told_and_one_that_fails_stops_no_other(
@@ -267,10 +271,61 @@ def test_whoever_keeps_something_is_told_and_one_that_fails_stops_no_other(
         command("forget", "--episode", "first-1")
     monkeypatch.setattr(keepers, "all_keepers", lambda: {"notes": keeper, "quiet": lambda *_, **__: 0})
     text = command("forget", "--tenant", "ann")
-    assert text == "1 episode deleted (nothing was learned from it); rows deleted with that: notes 2\n"
+    assert text == (
+        "1 episode deleted (nothing was learned from it); rows deleted with that: notes 2; "
+        "an earlier forget is completed\n"
+    )
     assert told == [(data, ["first-1"], None), (data, ["first-1", "third-3"], "ann")]
-    counts = json.loads(command("forget", "--episode", "second-2", "--json"))["rows"]
-    assert counts == {"notes": 3, "quiet": 0}
+    report = json.loads(command("forget", "--episode", "second-2", "--json"))
+    assert (report["rows"], report["completed"]) == ({"notes": 1, "quiet": 0}, [])
+
+
+def test_all_of_a_tenant_is_forgotten_by_the_next_one_unless_it_asks_again(
+    command: Command, storage: Storage, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[list[str], str | None]] = []
+
+    def keeper(data_dir: Path, episode_ids: Sequence[str], *, tenant: str | None) -> int:
+        told.append((list(episode_ids), tenant))
+        return 0
+
+    monkeypatch.setattr(keepers, "all_keepers", lambda: {"notes": keeper})
+    for name in ("ann", "bob", "eve"):
+        storage.forget_episodes(tenant=name)  # and there it was killed
+    storage.append_episode(EpisodeId("fourth-4"), "q", {}, tenant="eve")
+    report = json.loads(command("forget", "--episode", "first-1", "--json"))
+    assert (report["episodes"], report["completed"]) == (["first-1"], ["third-3"])
+    assert told == [(["first-1", "third-3"], "ann"), ([], "bob")]
+    # What had begun is no tenant that was never heard of.
+    storage.forget_episodes(tenant="bob")
+    assert command("forget", "--tenant", "bob") == "0 episodes deleted; an earlier forget is completed\n"
+    with pytest.raises(UsageError, match="tenant 'bob': no episodes are kept"):
+        command("forget", "--tenant", "bob")
+
+
+def test_a_conversation_is_what_all_links_together_say(
+    command: Command, storage: Storage, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[list[str]] = []
+    later = {"b": "a", "turn": "c", "d": "turn", "x": "a"}  # as another store has it; "turn" is no episode
+
+    def linker(data_dir: Path, episode_ids: Sequence[str], *, earlier: bool) -> list[str]:
+        assert data_dir == data
+        pairs = [(one, other) if earlier else (other, one) for one, other in later.items()]
+        return [other for one, other in pairs if one in episode_ids]
+
+    def keeper(data_dir: Path, episode_ids: Sequence[str], *, tenant: str | None) -> int:
+        told.append(list(episode_ids))
+        return 0
+
+    monkeypatch.setattr(keepers, "all_keepers", lambda: {"notes": keeper})
+    monkeypatch.setattr(keepers, "all_linkers", lambda: {"notes": linker})
+    for name, before in (("a", None), ("b", None), ("c", "b"), ("d", None), ("e", "d"), ("x", None), ("y", "b")):
+        storage.append_episode(EpisodeId(name), "q", {"continued_from": before})
+    # From c up by one store and then by the other, and down so; x and y went on from above it, another way.
+    gone = json.loads(command("forget", "--conversation", "c", "--json"))["episodes"]
+    assert sorted(gone) == ["a", "b", "c", "d", "e"]
+    assert told == [["a", "b", "c", "d", "e", "turn"]]
 
 
 @pytest.mark.parametrize("value", ["kaelum_graph.nowhere:forget", "kaelum_graph.keepers:nothing"])

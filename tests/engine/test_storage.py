@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from kaelum_graph.errors import StorageError, UnknownEpisode, UsageError
-from kaelum_graph.storage import CacheEntry, Feedback, Storage
+from kaelum_graph.storage import STORE_FILE, CacheEntry, Feedback, Storage
 from kaelum_graph.types import EpisodeId
 
 
@@ -129,9 +129,11 @@ def test_a_deleted_episode_leaves_nothing_behind(storage: Storage) -> None:
         )
         storage.put_cache_entry(entry)
         storage.add_feedback(
-            Feedback(id="f", episode_id=episode_id, tenant=tenant, score=0.9, comment="secret, not to be learned")
+            Feedback(id="f", episode_id=episode_id, tenant=tenant, score=0.9, key="secret", comment="secret")
         )
-        storage.add_feedback(Feedback(id="g", episode_id=episode_id, tenant=tenant, correction="secret"))
+        storage.add_feedback(
+            Feedback(id="g", episode_id=episode_id, tenant=tenant, correction="secret", source="secret")
+        )
         storage.put_cache_entry(entry)
     version = storage.cache_version()
     assert not storage.delete_episode("a", tenant="bob")
@@ -146,6 +148,54 @@ def test_a_deleted_episode_leaves_nothing_behind(storage: Storage) -> None:
     assert "secret" not in str(told)
     assert (told[0].after and told[0].after.score) == 0.9
     assert (told[2].before and told[2].before.score) == 0.9
+
+
+def kept_pending(storage: Storage) -> list[tuple[str, str]]:
+    return [(one.episode_id, one.tenant) for one in storage.pending_forgets()]
+
+
+def test_what_is_deleted_is_pending_until_all_who_keep_something_have_forgotten(tmp_path: Path) -> None:
+    storage = Storage(tmp_path / STORE_FILE)
+    for name, tenant in (("first", ""), ("second", ""), ("third", "ann"), ("fourth", "bob")):
+        storage.append_episode(EpisodeId(name), "q", {}, tenant=tenant)
+    assert storage.forget_episodes(["first", "fourth", "elsewhere"], tenant="") == ["first"]
+    assert storage.forget_episodes(["second", "elsewhere"]) == ["second"]
+    assert storage.forget_episodes(tenant="ann") == ["third"]
+    storage.close()
+    storage = Storage(tmp_path / STORE_FILE)
+    assert kept_pending(storage) == [
+        ("", "ann"), ("elsewhere", ""), ("first", ""), ("second", ""), ("third", "ann")
+    ]  # fmt: skip
+    for name in ("first", "firs"):
+        assert storage.find_episode_id(name, tenant=None, pending=True) == "first"
+        with pytest.raises(UnknownEpisode, match="no such episode"):
+            storage.find_episode_id(name, tenant=None)
+    storage.append_episode(EpisodeId("firstly"), "q", {})
+    with pytest.raises(UsageError, match="more than one begins like that: first, firstly"):
+        storage.find_episode_id("firs", tenant=None, pending=True)
+    # What is there again is not forgotten with others, nor is all of a tenant that asks again.
+    storage.append_episode(EpisodeId("second"), "q", {})
+    storage.append_episode(EpisodeId("fifth"), "q", {}, tenant="ann")
+    assert kept_pending(storage) == [("elsewhere", ""), ("first", ""), ("third", "ann")]
+    storage.end_forgets(storage.pending_forgets())
+    assert kept_pending(storage) == []
+    assert storage.delete_episode("second")
+    assert kept_pending(storage) == [("second", "")]
+    storage.close()
+
+
+def test_an_answer_served_again_goes_with_its_source_and_within_its_tenant(tmp_path: Path) -> None:
+    storage = Storage(tmp_path / STORE_FILE)
+    storage.append_episode(EpisodeId("source"), "q", {})
+    storage.append_episode(EpisodeId("other"), "q", {})
+    for name, source, tenant in (("again", "source", ""), ("apart", "other", ""), ("hers", "source", "ann")):
+        storage.append_episode(EpisodeId(name), "mine", {"served": source}, tenant=tenant)
+    assert storage.forget_episodes(["again"]) == ["again"]
+    storage.append_episode(EpisodeId("again"), "mine", {"served": "source"})
+    assert storage.forget_episodes(["source"]) == ["source", "again"]
+    assert storage.has_episode("apart")
+    assert storage.has_episode("hers", tenant="ann")
+    storage.close()
 
 
 def test_what_is_acknowledged_survives_a_kill(tmp_path: Path) -> None:

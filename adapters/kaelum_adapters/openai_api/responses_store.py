@@ -43,12 +43,12 @@ CREATE INDEX IF NOT EXISTS response_items_by_id ON response_items (tenant, id);
 CREATE INDEX IF NOT EXISTS response_items_by_response ON response_items (response);
 """
 
-_CONVERSATION = """
+_LINKED = """
 WITH RECURSIVE linked (tenant, id, previous_id, episode_id) AS (
     SELECT tenant, id, previous_id, episode_id FROM responses WHERE episode_id IN (SELECT value FROM json_each(?))
     UNION
     SELECT r.tenant, r.id, r.previous_id, r.episode_id FROM responses AS r JOIN linked AS l
-    ON r.tenant = l.tenant AND (r.id = l.previous_id OR r.previous_id = l.id)
+    ON r.tenant = l.tenant AND {near}
 ) SELECT DISTINCT episode_id FROM linked WHERE episode_id != ''
 """
 
@@ -203,11 +203,13 @@ def forget(data_dir: Path, episode_ids: Sequence[str], *, tenant: str | None) ->
     return erase(data_dir / STORE_FILE, tables=("responses", "response_items"), work=work)
 
 
-def conversation(data_dir: Path, episode_ids: Sequence[str]) -> list[str]:
-    """The episodes of all responses that went on from one another, from any of these on; for "kaelum.conversations".
+def conversation(data_dir: Path, episode_ids: Sequence[str], *, earlier: bool) -> list[str]:
+    """The episodes of all responses that those of these went on from, or that went on from those, and these.
 
-    Raises `StorageError`. A response that its client deleted joins nothing any more.
+    For "kaelum.conversations". A turn that no episode was kept of is among them by the id that its response has here.
+    A response that its client deleted joins nothing any more. Raises `StorageError`.
     """
+    statement = _LINKED.format(near="r.id = l.previous_id" if earlier else "r.previous_id = l.id")
     path = data_dir / STORE_FILE
     if not path.is_file():
         return []
@@ -215,7 +217,7 @@ def conversation(data_dir: Path, episode_ids: Sequence[str]) -> list[str]:
         with closing(sqlite3.connect(path, timeout=30.0, isolation_level=None)) as connection:
             if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'responses'").fetchone():
                 return []
-            rows = connection.execute(_CONVERSATION, (json.dumps(list(episode_ids)),)).fetchall()
+            rows = connection.execute(statement, (json.dumps(list(episode_ids)),)).fetchall()
     except sqlite3.Error as error:
         raise StorageError(f"{path}: cannot read: {error}") from error
     return [row[0] for row in rows]
