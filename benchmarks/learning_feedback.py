@@ -113,8 +113,8 @@ class Policy:
         features, priors = np.stack([one.features for one in queries]), np.stack([prior_of(one) for one in queries])
         network = self.router.network
         with torch.inference_mode():
-            own, _, _ = network(torch.from_numpy(features))
-            logits = (own + network.prior_logits(torch.from_numpy(priors))).numpy()
+            given = torch.from_numpy(features)
+            logits = network.policy_logits(given, network(given)[0], torch.from_numpy(priors)).numpy()
         names = self.router.workers
         added = [[self._deltas(query).get(name, 0.0) for name in names] for query in queries]
         return [names[place] for place in (logits + DELTA_SCALE * np.array(added)).argmax(axis=1)]

@@ -36,6 +36,8 @@ from kaelum_graph.config import Settings
 from kaelum_graph.learning.noise_model import calibration_error
 from kaelum_graph.learning.prm import RewardModel
 from kaelum_graph.learning.service import versions_of
+from kaelum_graph.storage import STORE_FILE, Storage
+from kaelum_graph.types import EpisodeId
 
 VARIANTS = ("untrained", "learned")
 SEED = 8
@@ -71,16 +73,21 @@ class Kept:
             self.all.append(one)
 
 
-def teach(folder: Path, bank: Path) -> None:
-    """Put what the bank's stream teaches into a data folder, to be served."""
+def teach(folder: Path, bank: Path, model: str) -> None:
+    """Put what the bank's stream teaches into a data folder, to be served: the state, and what votes were worth."""
     versions = versions_of(folder)
     if versions.current() is None:
         streamed = [query for query in bank_queries(bank) if query.sort == "stream"]
         order = np.random.default_rng([5, 0]).permutation(len(streamed)).tolist()
-        state = stream(streamed, order, [len(streamed)], number=0)[len(streamed)]
-        weight = state.component(RewardModel).skill().weight
-        print(f"# learned from {len(streamed)} queries; λ = {weight:.2f}", file=sys.stderr, flush=True)
-        versions.point(versions.save(state, kind="serving"))
+        known = stream(streamed, order, [len(streamed)], number=0)[len(streamed)]
+        weight, shift = known.state.component(RewardModel).skill().weight, known.calibration.shift
+        print(
+            f"# learned from {len(streamed)} queries; λ = {weight:.2f}, shift {shift:.2f}", file=sys.stderr, flush=True
+        )
+        storage = Storage(folder / STORE_FILE)
+        storage.add_measurements(EpisodeId("bank"), {"model": model, "confidence": known.told})
+        storage.close()
+        versions.point(versions.save(known.state, kind="serving"))
 
 
 def answered(kaelum: Kaelum, task: Task, variant: str) -> Live:
@@ -102,8 +109,8 @@ def run(arguments: argparse.Namespace, kept: Kept) -> None:
     random.Random(0).shuffle(left)
     if not left:
         return
-    teach(arguments.keep / "learned", arguments.folder)
     model = load(arguments.model)
+    teach(arguments.keep / "learned", arguments.folder, model.name)
     options: dict[str, Any] = {"cache": False, "learning": False}
     kaelums = {name: Kaelum(Settings(data_dir=arguments.keep / name, **options), model=model) for name in VARIANTS}
     try:

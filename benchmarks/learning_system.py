@@ -19,8 +19,9 @@ import argparse
 import copy
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +29,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.replay import BankQuery, Drawn, bank_queries, prior_router
-from kaelum_graph.clusters import cluster
-from kaelum_graph.evidence import ModelScore
+from kaelum_graph.calibration import VoteCalibration, Votes
+from kaelum_graph.clusters import Cluster, cluster
+from kaelum_graph.evidence import Evidence, ModelScore
 from kaelum_graph.learning.episode import SeenEpisode
 from kaelum_graph.learning.log import LearningEvent
 from kaelum_graph.learning.prm import RewardModel
@@ -39,9 +41,11 @@ from kaelum_graph.learning.state import LearnedState
 from kaelum_graph.learning.stop_head import StopHead
 from kaelum_graph.learning.stop_looks import look_at, look_times
 from kaelum_graph.posterior import representative_candidate, vote_weights, weigh
+from kaelum_graph.reward import path_score
 from kaelum_graph.router import Router
 from kaelum_graph.stopping import FIRST_WAVE
 from kaelum_graph.types import Candidate, RolloutId, WorkerName
+from kaelum_graph.verdict import form_checked
 
 BUDGET, LARGEST_WAVE = 8, 16
 CHECKPOINTS = (0, 50, 100, 200, 300, 400, 500)
@@ -95,24 +99,69 @@ def routed(
     return seen, picked
 
 
-def answer_of(query: BankQuery, episode: SeenEpisode, picked: Sequence[Drawn], model: RewardModel | None) -> bool:
-    """Whether the answer that the product would give from these rollouts is right."""
-    candidates = [
-        Candidate(rollout_id=RolloutId(index), worker=one.worker, text=one.text, answer=one.answer)
-        for index, one in enumerate(picked)
-    ]
-    groups = cluster([one.answer for one in picked])
-    if not groups:
-        return False
-    scores: list[ModelScore | None] | None = None
-    weights = None
-    if model is not None and model.skill().weight > 0:
-        read = model.score(query.features, episode.rollouts)
-        scores = [ModelScore(source="prm", value=model.path(steps)) for steps in read]
-        weights = vote_weights(scores, trust=model.skill().weight)
-    evidence = [one.evidence for one in picked]
-    best = weigh(groups, candidates, evidence, scores=scores, weights=weights)[0]
-    return picked[representative_candidate(best, candidates, scores, evidence_by_candidate=evidence).rollout_id].right
+@dataclass(frozen=True, eq=False)
+class Voted:
+    """The votes of a query's rollouts, weighed by the reward model where there is one with weight."""
+
+    candidates: Sequence[Candidate]
+    groups: Sequence[Cluster]
+    evidence: Sequence[tuple[Evidence, ...]]
+    scores: Sequence[ModelScore | None]
+    weights: Sequence[float] | None
+
+    @classmethod
+    def of(cls, query: BankQuery, episode: SeenEpisode, picked: Sequence[Drawn], model: RewardModel | None) -> Voted:
+        """As the product's *verify* makes them; before there is a reward model, likelihood orders what is level."""
+        scores, weights = [likelihood(one) for one in picked], None
+        if model is not None and model.skill().weight > 0:
+            read = model.score(query.features, episode.rollouts)
+            # Rollouts without an answer don't vote.
+            scores = [
+                ModelScore(source="prm", value=model.path(steps)) if one.answer is not None else None
+                for steps, one in zip(read, picked, strict=True)
+            ]
+            weights = vote_weights(scores, trust=model.skill().weight)
+        return cls(
+            candidates=[
+                Candidate(rollout_id=RolloutId(index), worker=one.worker, text=one.text, answer=one.answer)
+                for index, one in enumerate(picked)
+            ],
+            groups=cluster([one.answer for one in picked]),
+            evidence=[one.evidence for one in picked],
+            scores=scores,
+            weights=weights,
+        )
+
+    def answer(self, calibrate: Callable[[float, float], float] | None = None) -> int | None:
+        """The rollout whose answer is given; None without any."""
+        if not self.groups:
+            return None
+        best = weigh(
+            self.groups, self.candidates, self.evidence,
+            scores=self.scores, weights=self.weights, calibrate=calibrate,
+        )[0]  # fmt: skip
+        shown = representative_candidate(best, self.candidates, self.scores, evidence_by_candidate=self.evidence)
+        return int(shown.rollout_id)
+
+    def told(self) -> list[Votes]:
+        """What a calibration learns: confidences without anchored votes, and what those then said."""
+        if not self.groups:
+            return []
+        unanchored = [tuple(vote for vote in votes if not vote.tier.anchored) for votes in self.evidence]
+        plain, weighed = (
+            {one.cluster: one.confidence for one in weigh(self.groups, self.candidates, unanchored, weights=weights)}
+            for weights in (None, self.weights)
+        )
+        return [
+            (plain[one.cluster], weighed[one.cluster], one.anchored == "pass")
+            for one in weigh(self.groups, self.candidates, self.evidence)
+            if one.anchored != "none" and not form_checked(one.evidence)
+        ]
+
+
+def likelihood(one: Drawn) -> ModelScore | None:
+    """The mean likelihood of a rollout's steps."""
+    return path_score([None if np.isnan(value) else float(np.exp(value)) for value in one.features.scalars[:, 0]])
 
 
 def asked(
@@ -121,6 +170,7 @@ def asked(
     *,
     budget: int,
     model: RewardModel | None = None,
+    calibrate: Callable[[float, float], float] | None = None,
     stop: StopHead | None = None,
 ) -> list[Answered]:
     """How the frozen parts do on these queries; every variant draws with the same random numbers."""
@@ -138,7 +188,9 @@ def asked(
             episode = query.episode_of(
                 picked, episode.allocation, probabilities=episode.probabilities, propensities=episode.propensities
             )
-        found.append(Answered(answer_of(query, episode, picked, model), sum(one.tokens for one in picked)))
+        given = Voted.of(query, episode, picked, model).answer(calibrate)
+        right = given is not None and picked[given].right
+        found.append(Answered(right, sum(one.tokens for one in picked)))
     return found
 
 
@@ -150,23 +202,39 @@ def learned_router(state: LearnedState) -> Router:
     return router
 
 
+@dataclass(frozen=True, eq=False)
+class Frozen:
+    """What was learned, and what checks told of the confidences of votes."""
+
+    state: LearnedState
+    told: Sequence[Votes]
+
+    @cached_property
+    def calibration(self) -> VoteCalibration:
+        """What those confidences have been worth."""
+        return VoteCalibration(self.told)
+
+
 def stream(
     queries: Sequence[BankQuery], order: Sequence[int], checkpoints: Sequence[int], *, number: int
-) -> dict[int, LearnedState]:
+) -> dict[int, Frozen]:
     """What is learned from the stream in that order, frozen at the checkpoints."""
-    state, frozen = new_state(prior_router()), dict[int, LearnedState]()
+    state, frozen = new_state(prior_router()), dict[int, Frozen]()
+    told: list[Votes] = []
     router = copy.copy(prior_router())
     router.network = copy.deepcopy(router.network)
     for count in range(len(order) + 1):
         if count in checkpoints:
-            frozen[count] = state.copy()
+            frozen[count] = Frozen(state.copy(), tuple(told))
         if count == len(order):
             break
         state.component(RouterLearner).install(router)
         query = queries[order[count]]
         generator = np.random.default_rng([11, number, count])
         # An id of its own in every order: what is an audit, or held out, is drawn by it.
-        episode, _ = routed(query, router, budget=BUDGET, generator=generator, id=f"{query.name} {number}")
+        episode, picked = routed(query, router, budget=BUDGET, generator=generator, id=f"{query.name} {number}")
+        if not episode.audit:
+            told += Voted.of(query, episode, picked, state.component(RewardModel)).told()
         # As in a live system: audits train nothing, and held-out episodes no component that must prove itself.
         state.apply(LearningEvent(sequence=count + 1, kind="episode", episode_id=episode.id, episode=episode))
     return frozen
@@ -198,7 +266,8 @@ def main() -> None:
     tokens: dict[tuple[str, int], list[np.ndarray]] = {}
     for number in range(arguments.orders):
         order = np.random.default_rng([5, number]).permutation(len(streamed)).tolist()
-        for count, state in stream(streamed, order, checkpoints, number=number).items():
+        for count, known in stream(streamed, order, checkpoints, number=number).items():
+            state = known.state
             router, model, stop = learned_router(state), state.component(RewardModel), state.component(StopHead)
             for name, (with_router, with_model, with_stop) in VARIANTS.items():
                 made = asked(
@@ -206,6 +275,7 @@ def main() -> None:
                     router if with_router else prior_router(),
                     budget=BUDGET,
                     model=model if with_model else None,
+                    calibrate=known.calibration if with_model else None,
                     stop=stop if with_stop else None,
                 )
                 spent = float(np.mean([one.tokens for one in made]))

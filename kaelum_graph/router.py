@@ -2,7 +2,8 @@
 
 The worker logits are a prototype prior, the cosine of the query to the texts that describe each worker, plus a network
 that is zero at first: untrained, the policy is exactly the prior. A trained one (`learning/router_learner.py`) has,
-in the prior's place, the reward that each worker is expected to earn, in which the prior is one input. The rollout
+in the prior's place, the reward that each worker is expected to earn, in which the prior is one input; but only as far
+as the query is like one that was learned from, for what a worker is worth elsewhere says little here. The rollout
 budget is an ordinal choice (Cao et al. 2020, CORAL): one score against rising thresholds.
 """
 
@@ -35,6 +36,10 @@ DEPTHS = (2, 4, 8)
 EFFORT_BUDGETS: dict[Effort, int] = {
     "none": 1, "minimal": 2, "low": 4, "medium": 8, "high": 16, "xhigh": 24, "max": 32,
 }  # fmt: skip
+
+FAR, NEAR = 0.3, 0.6
+"""Cosines between which what is known of one query comes to hold for another. Questions of one family meet at 0.3 to
+0.9, of two families of one worker at about 0.2."""
 
 DELTA_SCALE = 20.0
 """Logits of a reward delta of 1: one suggestion of another worker moves the two apart by 1.6 logits."""
@@ -74,12 +79,14 @@ class PolicyNetwork(nn.Module):
     """`[398]` → 256 with a residual layer → worker logits, an ordinal budget score and depth logits; zero at first.
 
     Around the hidden layers `skip` adds logits that are linear in the features. `prior_gain` and `prior_weight` say
-    what the prior counts for: 1 and 0 while untrained; `hidden_gain` what the hidden layers count for.
+    what the prior counts for: 1 and 0 while untrained; `hidden_gain` what the hidden layers count for. `known` are
+    embeddings of queries that it was trained on; with none, all are taken for known.
     """
 
     hidden_gain: Tensor  # []: times the worker logits of the hidden layers
     prior_gain: Tensor  # []: times the prior logits
     prior_weight: Tensor  # [W]: times the prior probabilities
+    known: Tensor  # [N, 384]; not part of what is saved
 
     def __init__(self, workers: int) -> None:
         super().__init__()
@@ -88,6 +95,7 @@ class PolicyNetwork(nn.Module):
         self.register_buffer("hidden_gain", torch.ones((), dtype=torch.float32))
         self.register_buffer("prior_gain", torch.ones((), dtype=torch.float32))
         self.register_buffer("prior_weight", torch.zeros(workers, dtype=torch.float32))
+        self.register_buffer("known", torch.zeros(0, EMBEDDING_SIZE, dtype=torch.float32), persistent=False)
         self.inlet = linear(FEATURES, HIDDEN, generator)
         self.residual = linear(HIDDEN, HIDDEN, generator)
         self.worker_head = zero_linear(HIDDEN, workers)
@@ -113,6 +121,16 @@ class PolicyNetwork(nn.Module):
     def worker_logits(self, features: Tensor, hidden: Tensor) -> Tensor:
         """Worker logits `[..., W]` without the prior's."""
         return self.hidden_gain * self.worker_head(hidden) + self.skip(features)
+
+    def policy_logits(self, features: Tensor, logits: Tensor, prior: Tensor) -> Tensor:
+        """What the policy `[..., W]` of `features` `[..., 398]` is the softmax of: for a query unlike all known ones
+        the `prior` logits alone, for one that is like one of them the worker `logits` with what the prior adds."""
+        learned = logits + self.prior_logits(prior)
+        if not len(self.known):
+            return learned
+        nearest = (features[..., :EMBEDDING_SIZE] @ self.known.T).max(dim=-1, keepdim=True).values
+        familiarity = ((nearest - FAR) / (NEAR - FAR)).clamp(0.0, 1.0)
+        return familiarity * learned + (1.0 - familiarity) * prior
 
     def budget_scores(self, hidden: Tensor) -> Tensor:
         """Log-odds `[..., 3]` of a budget above 4, 8 and 16; they fall because the thresholds rise."""
@@ -159,11 +177,12 @@ class Router:
         """Worker probabilities, most probable first, and the budget and depth that the heads would choose."""
         network = self.network  # once: the learner may put another one in its place at any time
         with torch.inference_mode():
-            logits, budgets, depths = network(torch.from_numpy(features.copy()))
-            prior = network.prior_logits(torch.from_numpy(self.prior(features)))
+            given = torch.from_numpy(features.copy())
+            logits, budgets, depths = network(given)
+            policy = network.policy_logits(given, logits, torch.from_numpy(self.prior(features)))
             moved = [(deltas or {}).get(name, 0.0) for name in self.workers]
             added = DELTA_SCALE * torch.tensor(moved, dtype=torch.float32)
-            values: list[float] = torch.softmax(logits + prior + added, dim=-1).tolist()
+            values: list[float] = torch.softmax(policy + added, dim=-1).tolist()
         found = dict(zip(self.workers, values, strict=True))
         ranked = {name: found[name] for name in sorted(found, key=lambda name: -found[name])}
         return ranked, BUDGETS[int(budgets.argmax())], DEPTHS[int(depths.argmax())]
@@ -218,7 +237,8 @@ class Router:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             metadata = {"workers": json.dumps(self.workers)}
-            save_file({key: value.contiguous() for key, value in self.network.state_dict().items()}, beside, metadata)
+            tensors = {**self.network.state_dict(), "known": self.network.known}
+            save_file({key: value.contiguous() for key, value in tensors.items()}, beside, metadata)
             beside.replace(path)
         except OSError as error:
             raise StorageError(f"{path}: cannot write the router: {error}") from error
@@ -232,6 +252,7 @@ class Router:
             with safe_open(path, framework="pt") as file:
                 saved = json.loads((file.metadata() or {})["workers"])
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            known = tensors.pop("known", self.network.known[:0])
             rows = {name: index for index, name in enumerate(saved)}
             state = self.network.state_dict()
             for key, tensor in tensors.items():
@@ -243,6 +264,7 @@ class Router:
                     if name in rows:
                         state[key][index] = tensor[rows[name]]
             self.network.load_state_dict(state)
+            self.network.known = known
         except Exception as error:
             raise StorageError(f"{path}: not a saved router: {error}") from error
 

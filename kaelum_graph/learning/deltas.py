@@ -35,6 +35,7 @@ from kaelum_graph.feedback import Feedback, FeedbackChange
 from kaelum_graph.learning.component import Tensors
 from kaelum_graph.learning.episode import SeenEpisode
 from kaelum_graph.learning.ratings import FAILING_SCORE, from_person, right_score
+from kaelum_graph.router import FAR, NEAR
 from kaelum_graph.types import Array, Json, WorkerName
 
 WRONG_WORKER = -0.03
@@ -43,8 +44,6 @@ WRONG_ANSWER = -0.05
 PRAISED_ANSWER = 0.02
 PRAISING_SCORE = 0.8
 
-FAR, NEAR = 0.3, 0.6
-"""Cosines. Questions of one family meet at 0.3 to 0.9, of two families of one worker at about 0.2."""
 BASELINE = 2.0
 """Strength of the prior mean 0 of answers' moves, in ratings. As large a multiple of a wrong answer's move is the most
 that blame alone can come to."""

@@ -16,6 +16,9 @@ hidden layers must be above zero by two standard errors.
 
 Advantages are values less their mean under the policy: within one query, so that only differences between its workers
 teach. Inverse propensities are held at 5 or less.
+
+All this is served as far as a query is like one of the newest 256 (its cosine to the nearest); one that is like none
+goes by the prior (`PolicyNetwork.policy_logits`).
 """
 
 from __future__ import annotations
@@ -166,10 +169,9 @@ class RouterLearner:
 
     def policy(self, features: Array) -> dict[WorkerName, float]:
         """The probability of each worker as a router would have it after `install`, before any sharing."""
-        network = self._trainer.network
+        network, given = self._trainer.network, torch.from_numpy(np.array(features, dtype=np.float32))
         with torch.inference_mode():
-            own, _, _ = network(torch.from_numpy(np.array(features, dtype=np.float32)))
-            logits = own + network.prior_logits(torch.from_numpy(self._prior(features)))
+            logits = network.policy_logits(given, network(given)[0], torch.from_numpy(self._prior(features)))
             found: list[float] = torch.softmax(logits, dim=-1).tolist()
         return dict(zip(self.workers, found, strict=True))
 
@@ -182,6 +184,7 @@ class RouterLearner:
         network = network_of(self._trainer.network.state_dict(), rows)
         if self._critic_serves:
             set_skip(network, self._critic, rows)
+        network.known = self._trainer.network.known
         router.network = network
 
     def loss(self, episode: SeenEpisode) -> float | None:
@@ -270,7 +273,11 @@ class RouterLearner:
         return prior, self._critic.inputs(features, softmax(prior))
 
     def _refresh(self) -> None:
-        """Put the critic as it is now into the policy, and the hidden layers if they have earned it."""
+        """Put the critic as it is now into the policy, the queries it knows, and the hidden layers if they have earned
+        it."""
+        if self._replay:
+            known = np.stack([one.features[:EMBEDDING_SIZE] for one in self._replay])
+            self._trainer.network.known = torch.from_numpy(known)
         if self._critic_serves:
             set_skip(self._trainer.network, self._critic, range(len(self.workers)))
         self._trainer.network.hidden_gain.fill_(float(self._proved()))

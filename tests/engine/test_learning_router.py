@@ -50,7 +50,8 @@ def learner(recipe: Recipe | None = None, names: tuple[WorkerName, ...] = NAMES)
 
 
 def features_of(kind: int, random: np.random.Generator) -> Array:
-    embedding = 0.25 * _AXES[kind] + 0.6 * random.standard_normal(EMBEDDING_SIZE) / np.sqrt(EMBEDDING_SIZE)
+    """Queries of one kind meet at a cosine of about 0.7, as those of one family do, and of two kinds at about 0."""
+    embedding = 0.9 * _AXES[kind] + 0.6 * random.standard_normal(EMBEDDING_SIZE) / np.sqrt(EMBEDDING_SIZE)
     made = np.zeros(FEATURES, dtype=np.float32)
     made[:EMBEDDING_SIZE] = embedding / np.linalg.norm(embedding)
     return made
@@ -325,6 +326,23 @@ def test_without_the_prior_others_values_are_exactly_kept() -> None:
     wider.load(made.tensors(), made.meta())
     features = features_of(1, np.random.default_rng(7))
     assert {name: wider.values(features)[name] for name in NAMES} == pytest.approx(made.values(features), abs=1e-9)
+
+
+def test_a_query_unlike_all_that_were_learned_from_goes_by_the_prior() -> None:
+    trained, random = learner(), np.random.default_rng(5)
+    for episode in stream(40):
+        trained.learn_episode(episode)
+    serving, untrained = router(), router()
+    trained.install(serving)
+    strange = np.zeros(FEATURES, dtype=np.float32)
+    # As far from every kind as noise is, but nearer to one worker's prototype than to the others'.
+    strange[:EMBEDDING_SIZE] = random.standard_normal(EMBEDDING_SIZE) / np.sqrt(EMBEDDING_SIZE) + 0.1 * _AXES[0]
+    strange[:EMBEDDING_SIZE] /= np.linalg.norm(strange[:EMBEDDING_SIZE])
+    assert serving.probabilities(strange) == pytest.approx(untrained.probabilities(strange), abs=1e-6)
+    assert trained.policy(strange) == pytest.approx(untrained.probabilities(strange), abs=1e-6)
+    alike = features_of(0, random)
+    assert max(serving.probabilities(alike), key=lambda name: serving.probabilities(alike)[name]) == NAMES[BEST[0]]
+    assert max(untrained.probabilities(alike), key=lambda name: untrained.probabilities(alike)[name]) == NAMES[0]
 
 
 def test_an_unknown_worker_of_the_serving_router_does_as_workers_do(trained: RouterLearner) -> None:
