@@ -67,7 +67,7 @@ class Ways:
         """What checks said of a query's answers."""
         self.plain.learn((plain, passed) for plain, _, passed in seen)
         self.weighed.learn((weighed, passed) for _, weighed, passed in seen)
-        self.both.learn(seen)
+        self.both = self.both.plus(seen)
 
 
 def on_the_bank(queries: Sequence[BankQuery], number: int) -> dict[tuple[str, str], list[Told]]:

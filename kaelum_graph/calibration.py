@@ -53,29 +53,28 @@ Votes = tuple[float, float, bool]
 
 
 class VoteCalibration:
-    """What an answer's confidence by plain votes and by weighed ones comes to together,
+    """Fixed once made. What an answer's confidence by plain votes and by weighed ones comes to together,
     `σ(intercept + slope · logit plain + shift · (logit weighed − logit plain))`; that of plain votes before anything
     was seen."""
 
     def __init__(self, seen: Iterable[Votes] = ()) -> None:
-        self._seen: deque[Votes] = deque(maxlen=NEWEST)
+        self._seen: deque[Votes] = deque(seen, maxlen=NEWEST)
         self.slope, self.shift, self.intercept = 1.0, 0.0, 0.0
-        self.learn(seen)
-
-    def learn(self, seen: Iterable[Votes]) -> None:
-        """Take in confidences in (0, 1) and what a check then said."""
-        new = list(seen)
-        if not new:
+        if not self._seen:
             return
-        self._seen.extend(new)
         rows = np.array([(_logit(plain), _logit(weighed) - _logit(plain), 1.0) for plain, weighed, _ in self._seen])
-        slope, shift, self.intercept = _fitted(
-            rows.T,
-            [passed for *_, passed in self._seen],
-            centre=(1.0, 0.0, 0.0),
-            spreads=(SLOPE_SPREAD, SHIFT_SPREAD, INTERCEPT_SPREAD),
-        )
-        self.slope, self.shift = max(slope, LEAST_SLOPE), max(shift, 0.0)
+        passed, spreads = [passed for *_, passed in self._seen], (SLOPE_SPREAD, SHIFT_SPREAD, INTERCEPT_SPREAD)
+        slope, shift, self.intercept = _fitted(rows.T, passed, centre=(1.0, 0.0, 0.0), spreads=spreads)
+        if shift < 0.0:  # it has been wrong: as if there were no weighed votes
+            slope, self.intercept = _fitted(rows.T[[0, 2]], passed, centre=(1.0, 0.0), spreads=spreads[::2])
+        self.slope = max(slope, LEAST_SLOPE)
+        # No more than the slope, lest more plain votes make an answer less sure.
+        self.shift = min(max(shift, 0.0), self.slope)
+
+    def plus(self, seen: Iterable[Votes]) -> VoteCalibration:
+        """One that has also taken in these confidences in (0, 1) and what a check then said."""
+        new = list(seen)
+        return VoteCalibration([*self._seen, *new]) if new else self
 
     def __call__(self, plain: float, weighed: float) -> float:
         """What these two confidences of an answer have been worth."""

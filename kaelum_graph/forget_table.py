@@ -46,7 +46,12 @@ class ForgetTable:
 
 def begin_forget(connection: sqlite3.Connection, episode_id: str, *, tenant: str) -> None:
     """Write down, within the transaction that deletes, what others have to forget too; "" is all of the tenant."""
-    connection.execute("INSERT OR IGNORE INTO pending_forgets (episode_id, tenant) VALUES (?, ?)", (episode_id, tenant))
+    connection.execute(
+        # One line an episode: it is known under the tenant that it was deleted of.
+        "INSERT OR IGNORE INTO pending_forgets (episode_id, tenant) SELECT ?1, ?2 "
+        "WHERE ?1 = '' OR NOT EXISTS (SELECT 1 FROM pending_forgets WHERE episode_id = ?1)",
+        (episode_id, tenant),
+    )
 
 
 def keep_tenant(connection: sqlite3.Connection, tenant: str) -> None:

@@ -44,7 +44,8 @@ class Compared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """A mean in [0, 1], or of differences in [-1, 1], with its 95% interval over queries; None with too few of them."""
+    """A mean in [0, 1], or of differences in [-1, 1], with its 95% interval over queries; None with too few of them, or
+    where they are all alike."""
 
     mean: float
     low: float | None
@@ -102,9 +103,9 @@ def lift(found: Sequence[Compared], *, kept: int) -> Lift:
         return Lift(kept=kept, queries=0)
     sample, vote, answer = (np.array([getattr(one, name) for one in found]) for name in ("sample", "vote", "answer"))
     shares = {
-        "sample": _share(sample),
-        "vote": _share(vote),
-        "answer": _share(answer),
+        "sample": _share(sample, proportion=True),
+        "vote": _share(vote, proportion=True),
+        "answer": _share(answer, proportion=True),
         "answer - sample": _share(answer - sample),
         "answer - vote": _share(answer - vote),
     }
@@ -133,12 +134,14 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if values and len(known) == len(values) else None
 
 
-def _share(values: np.ndarray) -> Share:
+def _share(values: np.ndarray, *, proportion: bool = False) -> Share:
     mean, count = float(values.mean()), len(values)
-    if count < ENOUGH_QUERIES:
+    alike = bool((values == values[0]).all())
+    # Resampling what is all alike would tell of certainty.
+    if count < ENOUGH_QUERIES or (alike and not (proportion and mean in (0.0, 1.0))):
         return Share(mean=mean, low=None, high=None)
-    if not values.any() or (values == 1.0).all():
-        # Resampling what is all alike would tell of certainty: Wilson's interval (1927), at 1.96 standard errors.
+    if alike:
+        # Wilson's interval (1927), at 1.96 standard errors.
         middle, half = (mean + 1.92 / count) / (1 + 3.84 / count), 1.92 / count / (1 + 3.84 / count)
         return Share(mean=mean, low=middle - half, high=middle + half)
     chance = np.random.default_rng(0)

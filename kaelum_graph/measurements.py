@@ -69,11 +69,12 @@ class Measurements:
         with self._lock:
             return self._skills.get(source, Skill()).weight
 
-    def calibrated(self, plain: float, weighed: float) -> float:
-        """What unanchored confidences, by plain votes and by weighed ones, have been worth in earlier queries, as
-        anchored checks told."""
+    @property
+    def calibration(self) -> VoteCalibration:
+        """What unanchored confidences, by plain votes and by weighed ones, have been worth up to now, as anchored
+        checks told. It stays as it is, for all answers of a query, while others are learned from."""
         with self._lock:
-            return self._calibration(plain, weighed)
+            return self._calibration
 
     def table(self) -> dict[tuple[WorkerName, Operator], Outcomes]:
         """What each operator has come to, by worker."""
@@ -83,7 +84,7 @@ class Measurements:
     def _take(self, record: Json) -> None:
         self._priors.learn({(row[0], row[1]): Outcomes(**row[2]) for row in record.get("operators", ())})
         # Before votes were told apart there was one confidence.
-        self._calibration.learn([(one[0], one[-2], one[-1]) for one in record.get("confidence", ())])
+        self._calibration = self._calibration.plus((one[0], one[-2], one[-1]) for one in record.get("confidence", ()))
         for source, auroc in record.get("skill", {}).items():
             self._skills[source] = self._skills.get(source, Skill()).plus(auroc)
 

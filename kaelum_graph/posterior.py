@@ -66,7 +66,8 @@ def weigh(
     """The clusters' standings, the best first.
 
     Order: an anchored pass (H before E before V), then without an anchor by confidence, then an anchored fail; ties by
-    share, then by the best `scores` among the members, then by representative. `scores` touch nothing but that order;
+    plain votes where there is a calibration, by share, by the best `scores` among the members, then by representative.
+    `scores` touch nothing but that order;
     `weights` (see `vote_weights`) make some candidates' votes count more than others'.
     Members with equal `prefixes` grew from one beginning and count once, so that a bushy subtree can't outvote.
     `calibrate` maps what plain votes and what weighed ones say of an answer that no anchor decided to what such
@@ -88,7 +89,9 @@ def weigh(
         for group, own, counted in zip(clusters, masses, plain, strict=True)
     ]
 
-    def order(standing: Standing) -> tuple[int, int, float, float, float, str]:
+    counted = dict(zip(clusters, plain, strict=True)) if calibrate is not None else {}
+
+    def order(standing: Standing) -> tuple[int, int, float, float, float, float, str]:
         rank = {"pass": 0, "none": 1, "fail": 2}[standing.anchored]
         tier = _ANCHORS.index(standing.tier) if standing.tier is not None and standing.anchored == "pass" else 0
         # Without a score the middle: no opinion is neither praise nor blame.
@@ -97,7 +100,9 @@ def weigh(
         )
         best = max(opinions, default=0.5)
         name = standing.cluster.representative
-        return (rank, tier, -round(standing.confidence, 9), -standing.share, -best, name)
+        # A confidence at its bound ties with others: the calibration said how far weighed votes may go beyond that.
+        more = counted.get(standing.cluster, 0.0)
+        return (rank, tier, -round(standing.confidence, 9), -more, -standing.share, -best, name)
 
     return sorted(standings, key=order)
 

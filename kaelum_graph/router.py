@@ -253,6 +253,8 @@ class Router:
                 saved = json.loads((file.metadata() or {})["workers"])
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             known = tensors.pop("known", self.network.known[:0])
+            if known.shape[1] != EMBEDDING_SIZE:
+                raise ValueError(f"known queries of {known.shape[1]} numbers; expected {EMBEDDING_SIZE}")
             rows = {name: index for index, name in enumerate(saved)}
             state = self.network.state_dict()
             for key, tensor in tensors.items():

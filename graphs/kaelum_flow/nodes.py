@@ -222,7 +222,7 @@ class ForwardNodes:
             prose=[name for name, worker in self.services.workers.items() if worker.prose],
             answers=settings.answers,
             trust=prm_weight(state),
-            calibrate=self.services.measurements.calibrated,
+            calibrate=self.services.measurements.calibration,
         )
         told_of(state, writer)(
             {

@@ -203,10 +203,10 @@ def run_forget(arguments: argparse.Namespace) -> int:
             gone = storage.forget_episodes(conversation(named[0], [link_of(storage.continuations(named[0])), *links]))
         else:
             gone = storage.forget_episodes(named, tenant=arguments.tenant)
-        pending = storage.pending_forgets()
+        tenants = [] if arguments.tenant is None else [arguments.tenant]
+        # What another tenant has to forget whole waits until it is named again: it may have kept something since.
+        pending = [one for one in storage.pending_forgets() if one.episode_id or one.tenant in tenants]
         of_tenants = [one for one in pending if not one.episode_id]
-        told = [arguments.tenant] if arguments.tenant is not None else []
-        tenants = [*dict.fromkeys((*told, *(one.tenant for one in of_tenants)))]
         try:
             ids = [*dict.fromkeys(one.episode_id for one in pending if one.episode_id)]
             rows = forget_with(keepers, settings.data_dir, ids, tenants=tenants)
@@ -235,7 +235,7 @@ def run_forget(arguments: argparse.Namespace) -> int:
     beside = ", ".join(f"{name} {count}" for name, count in rows.items() if count)
     completed = [one for one in ids if any(one == earlier.episode_id for earlier in before)]
     text = f"{_counted(len(gone))} deleted{unlearned}{f'; rows deleted with that: {beside}' if beside else ''}"
-    text += "; an earlier forget is completed" if before else ""
+    text += "; an earlier forget is completed" if set(before) & set(pending) else ""
     return _say(arguments, {"episodes": gone, "completed": completed, "unlearned": taught, "rows": rows}, text)
 
 

@@ -17,8 +17,8 @@ hidden layers must be above zero by two standard errors.
 Advantages are values less their mean under the policy: within one query, so that only differences between its workers
 teach. Inverse propensities are held at 5 or less.
 
-All this is served as far as a query is like one of the newest 256 (its cosine to the nearest); one that is like none
-goes by the prior (`PolicyNetwork.policy_logits`).
+What this says of the workers is served as far as a query is like one of the newest 256 (its cosine to the nearest); one
+that is like none goes by the prior (`PolicyNetwork.policy_logits`).
 """
 
 from __future__ import annotations

@@ -50,6 +50,20 @@ class TestVotes:
         assert mistaken.shift == 0.0
         assert mistaken(0.6, 0.8) == mistaken(0.6, 0.3)
 
+    def test_one_that_was_wrong_changes_nothing_beside_plain_votes(self) -> None:
+        generator = np.random.default_rng(2)
+        plain = generator.uniform(0.2, 0.85, 300)
+        passed = (generator.random(300) < plain**2).tolist()
+        contrary = [(p, 0.3 if right else 0.7, right) for p, right in zip(plain.tolist(), passed, strict=True)]
+        alone = VoteCalibration((p, p, right) for p, _, right in contrary)
+        assert VoteCalibration(contrary)(0.8, 0.3) == pytest.approx(alone(0.8, 0.8))
+
+    def test_what_it_told_of_stays_as_it_was(self) -> None:
+        before = VoteCalibration([(0.5, 0.5, True)] * 5)
+        after = before.plus([(0.5, 0.5, False)] * 50)
+        assert before(0.5, 0.5) > 0.5 > after(0.5, 0.5)
+        assert after.plus([]) is after
+
     def test_one_that_was_right_is_believed_and_more_agreement_is_never_less_sure(self) -> None:
         right = VoteCalibration([(0.5, 0.8, True), (0.5, 0.2, False)] * 100)
         assert right(0.5, 0.2) < 0.25 < 0.75 < right(0.5, 0.8)

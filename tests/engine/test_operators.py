@@ -216,7 +216,7 @@ class TestLearning:
         storage = Storage(tmp_path / "kaelum.sqlite")
         for number in range(50):
             storage.add_measurements(EpisodeId(f"e{number}"), {"model": "m", "confidence": [[0.8, False]]})
-        assert Measurements(storage, model="m").calibrated(0.8, 0.8) < 0.3
+        assert Measurements(storage, model="m").calibration(0.8, 0.8) < 0.3
         storage.close()
 
     def test_an_episode_is_learned_once_and_found_again_after_a_restart(self, tmp_path: Path) -> None:

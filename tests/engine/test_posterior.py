@@ -182,3 +182,12 @@ def test_a_calibration_maps_what_no_anchor_decided_and_nothing_else() -> None:
     assert [standing.confidence for standing in passed] == [0.95, 0.0]
     sure = weigh(cluster(answers), candidates(*answers), [[], [], []], calibrate=lambda plain, weighed: 0.99)
     assert sure[0].confidence == CEILING
+
+
+def test_answers_that_are_level_by_the_calibration_go_by_plain_votes_and_not_by_weighed_ones() -> None:
+    answers, weights = ["1"] * 4 + ["2"], [0.1] * 4 + [4.6]
+    votes: list[list[Evidence]] = [[] for _ in answers]
+    level = weigh(cluster(answers), candidates(*answers), votes, weights=weights, calibrate=lambda plain, weighed: 0.5)
+    assert [standing.cluster.representative for standing in level] == ["1", "2"]
+    weighed = weigh(cluster(answers), candidates(*answers), votes, weights=weights)
+    assert [standing.cluster.representative for standing in weighed] == ["2", "1"]
