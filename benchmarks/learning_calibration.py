@@ -23,22 +23,19 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "graphs"))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.learning_system import BUDGET, learned_router, routed
+from benchmarks.learning_system import BUDGET, Voted, learned_router, routed
 from benchmarks.replay import BankQuery, bank_queries, prior_router
 from benchmarks.search import FAMILIES, PROSE
 from benchmarks.tasks import tasks
 from kaelum_graph.calibration import Calibration, VoteCalibration, Votes
-from kaelum_graph.clusters import cluster
-from kaelum_graph.evidence import ModelScore
 from kaelum_graph.learning.episode import is_audit
 from kaelum_graph.learning.log import LearningEvent
 from kaelum_graph.learning.prm import RewardModel
 from kaelum_graph.learning.service import new_state
 from kaelum_graph.measurements import unanchored_confidences
-from kaelum_graph.posterior import CEILING, representative_candidate, vote_weights, weigh
+from kaelum_graph.posterior import CEILING, weigh
 from kaelum_graph.tree import SearchTree
-from kaelum_graph.types import Candidate, RolloutId
-from kaelum_graph.verdict import decide, form_checked
+from kaelum_graph.verdict import decide
 from kaelum_graph.workers import all_workers
 
 PROSE_WORKERS = tuple(name for name, worker in all_workers().items() if worker.prose)
@@ -79,40 +76,19 @@ def on_the_bank(queries: Sequence[BankQuery], number: int) -> dict[tuple[str, st
         router, model = learned_router(state), state.component(RewardModel)
         generator = np.random.default_rng([11, number, count])
         episode, picked = routed(query, router, budget=BUDGET, generator=generator, id=f"{query.name} {number}")
-        candidates = [
-            Candidate(rollout_id=RolloutId(index), worker=one.worker, text=one.text, answer=one.answer)
-            for index, one in enumerate(picked)
-        ]
-        groups, evidence = cluster([one.answer for one in picked]), [one.evidence for one in picked]
-        if groups:
-            trust = model.skill().weight
-            read = model.score(query.features, episode.rollouts)
-            scores = [
-                ModelScore(source="prm", value=model.path(steps)) if one.answer is not None else None
-                for steps, one in zip(read, picked, strict=True)
-            ]
-            weights = vote_weights(scores, trust=trust)
-            unanchored = [tuple(vote for vote in votes if not vote.tier.anchored) for votes in evidence]
-            plain, weighed = (
-                {one.cluster: one.confidence for one in weigh(groups, candidates, unanchored, weights=how)}
-                for how in (None, weights)
-            )
-            standings = weigh(groups, candidates, evidence, scores=scores, weights=weights)
-            best = standings[0]
-            if best.anchored == "none" and trust > 0:
-                shown = representative_candidate(best, candidates, scores, evidence_by_candidate=evidence)
+        voted = Voted.of(query, episode, picked, model)
+        shown = voted.answer()
+        if shown is not None and voted.weights is not None:
+            best = voted.standings()[0]
+            if best.anchored == "none":
                 half = "odd" if int(query.name.rsplit("/", 1)[1]) % 2 else "even"
+                counted = weigh(voted.groups, voted.candidates, voted.evidence)
+                plain = next(one.confidence for one in counted if one.cluster == best.cluster)
                 for name, say in ways.maps().items():
-                    stated = min(say(plain[best.cluster], weighed[best.cluster]), CEILING)
-                    told.setdefault((half, name), []).append((stated, picked[shown.rollout_id].right))
-            if not is_audit(episode.id):
-                ways.learn(
-                    [
-                        (plain[one.cluster], weighed[one.cluster], one.anchored == "pass")
-                        for one in standings
-                        if one.anchored != "none" and not form_checked(one.evidence)
-                    ]
-                )
+                    stated = min(say(plain, best.confidence), CEILING)
+                    told.setdefault((half, name), []).append((stated, picked[shown].right))
+        if not episode.audit:
+            ways.learn(voted.told())
         state.apply(LearningEvent(sequence=count + 1, kind="episode", episode_id=episode.id, episode=episode))
     return told
 

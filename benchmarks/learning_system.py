@@ -40,12 +40,12 @@ from kaelum_graph.learning.service import new_state
 from kaelum_graph.learning.state import LearnedState
 from kaelum_graph.learning.stop_head import StopHead
 from kaelum_graph.learning.stop_looks import look_at, look_times
-from kaelum_graph.posterior import representative_candidate, vote_weights, weigh
+from kaelum_graph.measurements import confidences
+from kaelum_graph.posterior import Standing, representative_candidate, vote_weights, weigh
 from kaelum_graph.reward import path_score
 from kaelum_graph.router import Router
 from kaelum_graph.stopping import FIRST_WAVE
 from kaelum_graph.types import Candidate, RolloutId, WorkerName
-from kaelum_graph.verdict import form_checked
 
 BUDGET, LARGEST_WAVE = 8, 16
 CHECKPOINTS = (0, 50, 100, 200, 300, 400, 500)
@@ -132,31 +132,24 @@ class Voted:
             weights=weights,
         )
 
+    def standings(self, calibrate: Callable[[float, float], float] | None = None) -> list[Standing]:
+        """The answers, the one that is given first."""
+        return weigh(
+            self.groups, self.candidates, self.evidence,
+            scores=self.scores, weights=self.weights, calibrate=calibrate,
+        )  # fmt: skip
+
     def answer(self, calibrate: Callable[[float, float], float] | None = None) -> int | None:
         """The rollout whose answer is given; None without any."""
         if not self.groups:
             return None
-        best = weigh(
-            self.groups, self.candidates, self.evidence,
-            scores=self.scores, weights=self.weights, calibrate=calibrate,
-        )[0]  # fmt: skip
+        best = self.standings(calibrate)[0]
         shown = representative_candidate(best, self.candidates, self.scores, evidence_by_candidate=self.evidence)
         return int(shown.rollout_id)
 
     def told(self) -> list[Votes]:
         """What a calibration learns: confidences without anchored votes, and what those then said."""
-        if not self.groups:
-            return []
-        unanchored = [tuple(vote for vote in votes if not vote.tier.anchored) for votes in self.evidence]
-        plain, weighed = (
-            {one.cluster: one.confidence for one in weigh(self.groups, self.candidates, unanchored, weights=weights)}
-            for weights in (None, self.weights)
-        )
-        return [
-            (plain[one.cluster], weighed[one.cluster], one.anchored == "pass")
-            for one in weigh(self.groups, self.candidates, self.evidence)
-            if one.anchored != "none" and not form_checked(one.evidence)
-        ]
+        return confidences(self.groups, self.candidates, self.evidence, weights=self.weights)
 
 
 def likelihood(one: Drawn) -> ModelScore | None:

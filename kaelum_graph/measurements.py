@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
 from kaelum_graph.calibration import VoteCalibration, Votes
 from kaelum_graph.clusters import Cluster, cluster
+from kaelum_graph.evidence import Evidence
 from kaelum_graph.operators import OperatorPriors, Outcomes, outcomes_of
 from kaelum_graph.posterior import vote_weights, weigh
 from kaelum_graph.reward import SOURCE, path_score
 from kaelum_graph.skill import Skill, within_query_auroc
 from kaelum_graph.storage import Storage
 from kaelum_graph.tree import Operator, Rollout, SearchTree
-from kaelum_graph.types import EpisodeId, Json, WorkerName
+from kaelum_graph.types import Candidate, EpisodeId, Json, WorkerName
 from kaelum_graph.verdict import form_checked, learned_scores
 
 
@@ -134,20 +135,35 @@ OUTCOMES: dict[str | None, bool | None] = {"pass": True, "fail": False, None: No
 
 
 def unanchored_confidences(tree: SearchTree, *, trust: float = 0.0) -> list[Votes]:
-    """For each answer that an anchored check decided on: the confidences that it had without that, by plain votes and
-    by votes that count by the reward model's scores to the degree `trust`, and whether it passed."""
+    """`confidences` of a tree's answers, votes weighed by the reward model's scores to the degree `trust`."""
     candidates = [rollout.candidate for rollout in tree.rollouts]
-    groups = cluster([candidate.answer for candidate in candidates])
-    prefixes = tree.prefixes()
-    evidence = [rollout.evidence for rollout in tree.rollouts]
-    unanchored = [tuple(vote for vote in votes if not vote.tier.anchored) for votes in evidence]
     scores = [path_score(rollout.step_scores, source=rollout.scored_by) for rollout in tree.rollouts]
+    return confidences(
+        cluster([candidate.answer for candidate in candidates]),
+        candidates,
+        [rollout.evidence for rollout in tree.rollouts],
+        weights=vote_weights(learned_scores(tree, scores), trust=trust),
+        prefixes=tree.prefixes(),
+    )
+
+
+def confidences(
+    groups: Sequence[Cluster],
+    candidates: Sequence[Candidate],
+    evidence: Sequence[Sequence[Evidence]],
+    *,
+    weights: Sequence[float] | None,
+    prefixes: Sequence[Hashable] | None = None,
+) -> list[Votes]:
+    """For each answer that an anchored check decided on: the confidences that it had without that, by plain votes and
+    by votes that count by `weights`, and whether it passed. Arguments are as for `posterior.weigh`."""
+    unanchored = [tuple(vote for vote in votes if not vote.tier.anchored) for votes in evidence]
 
     def stated(weights: Sequence[float] | None) -> dict[Cluster, float]:
         standings = weigh(groups, candidates, unanchored, prefixes=prefixes, weights=weights)
         return {standing.cluster: round(standing.confidence, 4) for standing in standings}
 
-    plain, weighed = stated(None), stated(vote_weights(learned_scores(tree, scores), trust=trust))
+    plain, weighed = stated(None), stated(weights)
     return [
         (plain[standing.cluster], weighed[standing.cluster], standing.anchored == "pass")
         for standing in weigh(groups, candidates, evidence, prefixes=prefixes)
