@@ -6,7 +6,7 @@
 A unit is one query with one worker: its plain rollouts as a search draws them (acting included), with tokens,
 log-probabilities, entropies and hidden states at the ends of lines. Queries come round by round, one of every family a
 round, so that a bank that was cut short is a smaller bank. Three sorts of queries: "stream" (16 families, the live
-traffic that is learned from), "held out" (other queries of those families) and "unseen" (five families that are never
+traffic that is learned from), "held out" (other queries of those families) and "unseen" (six families that are never
 streamed). Nothing here holds a reference answer: what is right is asked of `benchmarks.tasks` when a bank is read.
 """
 

@@ -345,7 +345,7 @@ def main() -> None:
     parser.add_argument("--half", choices=("even", "odd", "both"), default="both", help="of the stream's tasks")
     parser.add_argument("--budgets", type=int, nargs="+", default=BUDGETS)
     parser.add_argument("--repeats", type=int, default=3, help="searches a query where nothing is learned from it")
-    parser.add_argument("--orders", type=int, default=5)
+    parser.add_argument("--orders", type=int, default=20)
     parser.add_argument("--images", type=Path, default=Path("docs/images"))
     arguments = parser.parse_args()
     queries = bank_queries(arguments.folder)

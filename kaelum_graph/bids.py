@@ -76,23 +76,15 @@ def outlook(tree: SearchTree, *, left: int) -> Outlook:
     )
 
 
-def bid(seen: Outlook, *, settled: float | None = None, checked_prior: float = CHECKED_PRIOR) -> float:
-    """The highest expected gain in P(correct) per token over the lengths of wave that are left; at least 0.
-
-    `settled`, where a stop head gives it, is its probability that the answer stays as it is: it takes the place of P₀
-    in saying how much there is to gain.
-    """
+def bid(seen: Outlook, *, checked_prior: float = CHECKED_PRIOR) -> float:
+    """The highest expected gain in P(correct) per token over the lengths of wave that are left; at least 0."""
     best = 0.0
     for count in range(1, min(seen.left, MOST_AHEAD) + 1):
         best = max(best, expected_gain(seen, rollouts=count, checked_prior=checked_prior) / count)
-    if settled is not None:
-        doubt = 1.0 - lead_is_kept(seen.leader, seen.runner_up)
-        best *= (1.0 - settled) / max(doubt, LEAST_DOUBT)
     return best / max(seen.tokens, 1.0)
 
 
 MOST_AHEAD = 32
-LEAST_DOUBT = 0.01
 
 
 def expected_gain(seen: Outlook, *, rollouts: int, checked_prior: float = CHECKED_PRIOR) -> float:

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from kaelum_graph.logistic import fitted
+
 NEWEST = 1000
 """Pairs that are kept: what is calibrated is the model and the prompts of now."""
 
@@ -90,16 +92,7 @@ def _logit(probability: float) -> float:
 def _fitted(
     inputs: NDArray[np.float64], passed: Sequence[bool], *, centre: Sequence[float], spreads: Sequence[float]
 ) -> list[float]:
-    """Maximum a posteriori weights of the rows of `inputs` `[K, N]`, by Newton's method."""
-    labels = np.array(passed, dtype=float)
-    middle, precision = np.array(centre), np.array(spreads) ** -2.0
-    weights = middle.copy()
-    for _ in range(25):
-        predicted = 1.0 / (1.0 + np.exp(-(weights @ inputs)))
-        gradient = inputs @ (predicted - labels) + precision * (weights - middle)
-        curvature = (inputs * (predicted * (1 - predicted))) @ inputs.T + np.diag(precision)
-        step = np.linalg.solve(curvature, gradient)
-        weights -= step
-        if np.abs(step).max() < 1e-8:
-            break
+    """Maximum a posteriori weights of the rows of `inputs` `[K, N]`."""
+    labels, precision = np.array(passed, dtype=float), np.array(spreads) ** -2.0
+    weights, _ = fitted(inputs, labels, centre=np.array(centre), precision=precision)
     return weights.tolist()

@@ -151,24 +151,6 @@ class Storage(FeedbackTable, CacheTable, LearningTable, ForgetTable):
             raise UsageError(f"episode '{name}': more than one begins like that: {found}.")
         return EpisodeId(rows[0][0])
 
-    def delete_episode(self, episode_id: str, *, tenant: str = "") -> bool:
-        """Forget an episode with its feedback and its cached answer, all or nothing; False when there was none.
-
-        The log of feedback tells that the ratings went, and keeps nothing of their text. What the episode has
-        measured stays: it is numbers about the search. So does an episode that went on from this one. What it has
-        taught goes as soon as the learner reads of it: see `Learner`. Whoever keeps something of it elsewhere is told
-        by the next `kaelum state forget`.
-        """
-
-        def delete(connection: sqlite3.Connection) -> bool:
-            found = "SELECT 1 FROM episodes WHERE id = ? AND tenant = ?"
-            if connection.execute(found, (episode_id, tenant)).fetchone() is None:
-                return False
-            _delete(connection, episode_id, tenant=tenant)
-            return True
-
-        return self._file.write(delete)
-
     def forget_episodes(
         self,
         episode_ids: Sequence[str] = (),
@@ -181,6 +163,9 @@ class Storage(FeedbackTable, CacheTable, LearningTable, ForgetTable):
         A conversation is an episode with those that it went on from and those that went on from it. All or nothing.
         What the episodes measured goes too, and so do those that gave their answers again from the cache. With a tenant
         beside the others, of these only what is the tenant's; without, ids that are not kept here are pending too.
+
+        The log of feedback tells that the ratings went, and keeps nothing of their text. What the episodes have taught
+        goes as soon as the learner reads of it: see `Learner`.
         """
 
         def forget(connection: sqlite3.Connection) -> list[EpisodeId]:

@@ -38,6 +38,7 @@ from kaelum_graph.evidence import Evidence, Tier
 from kaelum_graph.feedback import FeedbackChange
 from kaelum_graph.learning.component import Tensors
 from kaelum_graph.learning.episode import SeenEpisode, check_evidence, clusters_of
+from kaelum_graph.logistic import fitted
 from kaelum_graph.posterior import CEILING, FAIL_CONFIDENCE, FLOOR, PASS_CONFIDENCE, Anchored, anchored_vote
 from kaelum_graph.types import Json
 
@@ -348,7 +349,7 @@ def _inputs(signals: Sequence[Signal], fit: _Fit) -> Reals:
 
 
 def _fitted(items: Sequence[Item]) -> _Fit:
-    """Rates, then the maximum a posteriori weights by Newton's method. Weights of evidence don't turn negative.
+    """Rates, then the maximum a posteriori weights. Weights of evidence don't turn negative.
 
     An item counts once per rollout that gave the answer. Those with a rival take part, though their label is set:
     without them a query that has a pass would show its right answer and none of its wrong ones.
@@ -362,14 +363,6 @@ def _fitted(items: Sequence[Item]) -> _Fit:
     right = np.array([item.right for item in items])
     counts = np.array([float(item.rollouts) for item in items])
     precision = np.array([*SPREADS, *(OFFSET_SPREAD for _ in workers)]) ** -2.0
-    weights = centre.copy()
-    for _ in range(25):
-        predicted = 1.0 / (1.0 + np.exp(-(weights @ inputs)))
-        gradient = inputs @ (counts * (predicted - right)) + precision * (weights - centre)
-        curvature = (inputs * (counts * predicted * (1 - predicted))) @ inputs.T + np.diag(precision)
-        step = np.linalg.solve(curvature, gradient)
-        weights -= step
-        if np.abs(step).max() < 1e-8:
-            break
+    weights, _ = fitted(inputs, right, centre=centre, precision=precision, counts=counts)
     weights[1 : len(CENTRE)] = weights[1 : len(CENTRE)].clip(min=0.0)
     return replace(fit, weights=weights)

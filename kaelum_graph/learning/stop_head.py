@@ -30,6 +30,7 @@ from kaelum_graph.feedback import FeedbackChange
 from kaelum_graph.learning.component import Tensors
 from kaelum_graph.learning.episode import SeenEpisode
 from kaelum_graph.learning.stop_looks import LOOK_FEATURES, Look, look_at, look_times, regret_after
+from kaelum_graph.logistic import fitted, sigmoid
 from kaelum_graph.types import EpisodeId, Json
 
 Vector = NDArray[np.float64]
@@ -66,7 +67,7 @@ _PRECISION = np.array(
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Logistic:
-    """A fitted regression: log-odds = intercept + weights · (x − centre) / scale; an unknown feature is at its centre.
+    """A fitted regression: log-odds = intercept + weights · (x − centre) / scale.
 
     `covariance` `[1 + D, 1 + D]` is that of the posterior's Gaussian (Laplace), intercept first.
     """
@@ -81,31 +82,17 @@ class Logistic:
         inputs = _inputs(rows, self.centre, self.scale)
         spread = np.einsum("nd,de,ne->n", inputs, self.covariance, inputs)
         # The mean of a logistic over a Gaussian (MacKay 1992).
-        return _sigmoid((inputs @ self.weights) / np.sqrt(1.0 + math.pi * spread / 8.0))
+        return sigmoid((inputs @ self.weights) / np.sqrt(1.0 + math.pi * spread / 8.0))
 
     @classmethod
     def fit(cls, rows: NDArray[np.float64], targets: Vector, weights: Vector) -> Logistic:
-        """Maximum a posteriori by Newton's method. `rows` `[N, D]`, `targets` in [0, 1], `weights` of the rows."""
-        known = np.isfinite(rows)
-        counts = known.sum(axis=0)
-        filled = np.where(known, rows, 0.0)
-        centre = filled.sum(axis=0) / np.maximum(counts, 1)
-        squares = np.where(known, (filled - centre) ** 2, 0.0).sum(axis=0) / np.maximum(counts, 1)
-        scale = np.where(squares > 1e-8, np.sqrt(squares), 1.0)
-        inputs = _inputs(rows, centre, scale)
-        precision = _PRECISION
-        found = np.zeros(inputs.shape[1])
-        curvature = np.diag(precision)
-        for _ in range(50):
-            predicted = _sigmoid(inputs @ found)
-            gradient = inputs.T @ (weights * (predicted - targets)) + precision * found
-            bend = np.maximum(weights * predicted * (1.0 - predicted), 1e-9)
-            curvature = (inputs * bend[:, None]).T @ inputs + np.diag(precision)
-            step = np.linalg.solve(curvature, gradient)
-            # A step of more than a few log-odds overshoots where the curve is flat.
-            found = found - step * min(1.0, 4.0 / max(float(np.abs(step).max()), 1e-12))
-            if float(np.abs(step).max()) < 1e-9:
-                break
+        """Maximum a posteriori. `rows` `[N, D]`, `targets` in [0, 1], `weights` of the rows."""
+        centre, spread = rows.mean(axis=0), rows.std(axis=0)
+        scale = np.where(spread > 1e-4, spread, 1.0)
+        found, curvature = fitted(
+            _inputs(rows, centre, scale).T, targets, centre=np.zeros(len(_PRECISION)), precision=_PRECISION,
+            counts=weights,
+        )  # fmt: skip
         covariance = np.asarray(np.linalg.inv(curvature), dtype=np.float64)
         return cls(centre=centre, scale=scale, weights=found, covariance=covariance)
 
@@ -157,12 +144,8 @@ class StopHead:
         return int.from_bytes(digest[:4], "big") < self.full_share * 2**32
 
     def predicted(self, features: Vector) -> float:
-        """Expected regret in [0, 1] of stopping at a look's features `[17]`; 1 before anything was learned."""
+        """Expected regret in [0, 1] of stopping at a look's features `[16]`; 1 before anything was learned."""
         return 1.0 if self._model is None else float(self._model.predict(features[None, :])[0])
-
-    def p_settled(self, features: Vector) -> float:
-        """1 less the expected regret: how sure it is that nothing better comes; 0 before anything was learned."""
-        return 1.0 - self.predicted(features)
 
     def should_stop(self, look: Look) -> bool:
         """Whether the search may end here. An anchored pass needs no head: the search ends at it anyway."""
@@ -320,7 +303,7 @@ class _Run:
     """The looks of one full run."""
 
     id: EpisodeId
-    rows: NDArray[np.float64]  # [looks, 17]
+    rows: NDArray[np.float64]  # [looks, 16]
     regrets: Vector  # [looks]
     saved: Vector  # [looks], the part of the budget that stopping there saves
     plain: NDArray[np.bool_]  # [looks], whether a plain test stops there
@@ -381,10 +364,6 @@ def _fold(episode_id: EpisodeId) -> int:
 
 
 def _inputs(rows: NDArray[np.float64], centre: Vector, scale: Vector) -> NDArray[np.float64]:
-    standard = np.where(np.isfinite(rows), (rows - centre) / scale, 0.0)
     # Beyond four spreads nothing more is known: one odd search may not shout.
-    return np.concatenate([np.ones((len(rows), 1)), np.clip(standard, -4.0, 4.0)], axis=1)
-
-
-def _sigmoid(values: Vector) -> Vector:
-    return 1.0 / (1.0 + np.exp(-np.clip(values, -40.0, 40.0)))
+    standard = np.clip((rows - centre) / scale, -4.0, 4.0)
+    return np.concatenate([np.ones((len(rows), 1)), standard], axis=1)

@@ -23,7 +23,7 @@ from kaelum_graph.types import Candidate, RolloutId
 
 LOOK_FEATURES = (
     "share", "margin", "lead", "count", "clusters", "entropy", "confidence", "gap", "workers", "passes", "fails",
-    "unanswered", "refuted", "cut", "left", "tokens", "reward_bound",
+    "unanswered", "refuted", "cut", "left", "tokens",
 )  # fmt: skip
 """`share`: the leader's part of the answering mass; `margin`: minus the runner-up's; `lead`: log-odds that the leader's
 rate is the higher (Beta, uniform prior); `count`: log(1 + answering mass); `clusters`: distinct answers by rollout;
@@ -31,13 +31,12 @@ rate is the higher (Beta, uniform prior); `count`: log(1 + answering mass); `clu
 the next one's; `workers`: the part of the workers that answered whose rollouts are among the leader's; `passes`,
 `fails`: the part of the leader's rollouts with such an unanchored vote; `unanswered`, `refuted`, `cut`: the part of all
 rollouts without an answer, failed by an anchored check, ended by their token limit; `left`: log of the budget by what
-is spent of it; `tokens`: log(1 + mean tokens a rollout); `reward_bound`: a lower bound of the reward model's score of
-the leader in [0, 1], NaN without one."""
+is spent of it; `tokens`: log(1 + mean tokens a rollout)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Look:
-    """A search of `budget` rollouts after the first `count`. `features` `[17]`, in the order of `LOOK_FEATURES`.
+    """A search of `budget` rollouts after the first `count`. `features` `[16]`, in the order of `LOOK_FEATURES`.
 
     `leader` is the cluster that stands first, None without any answer; `verified`: a rollout passed an anchored check;
     `certain`: the sequential test says that the leading answer can hardly be overtaken (`leader_is_certain`).
@@ -98,15 +97,6 @@ def answer_after(episode: SeenEpisode, count: int) -> int | None:
     return standings[0][0] if standings else None
 
 
-def snap_index(episode: SeenEpisode) -> int:
-    """The first number of rollouts after which the answer is the last one, and stays so."""
-    count = len(episode.rollouts)
-    last = answer_after(episode, count)
-    while count > 1 and answer_after(episode, count - 1) == last:
-        count -= 1
-    return count
-
-
 def regret_after(episode: SeenEpisode, count: int) -> float:
     """What stopping after `count` rollouts loses, by the evidence of all of them: in [0, 1].
 
@@ -122,9 +112,7 @@ def regret_after(episode: SeenEpisode, count: int) -> float:
     return max(0.0, (0.0 if last is None else worth[last]) - before)
 
 
-def look_at(
-    rollouts: Sequence[SeenRollout], *, budget: int, answers: Sequence[str] = (), reward_bound: float = math.nan
-) -> Look:
+def look_at(rollouts: Sequence[SeenRollout], *, budget: int, answers: Sequence[str] = ()) -> Look:
     """A search of `budget` rollouts that has come to `rollouts`."""
     seen = _unrated(rollouts)
     standings = standings_of(seen, answers)
@@ -159,7 +147,6 @@ def look_at(
             sum(one.finish == "length" for one in seen) / size,
             math.log(max(budget, size) / size),
             math.log1p(sum(one.tokens for one in seen) / size),
-            reward_bound,
         ],
         dtype=np.float64,
     )

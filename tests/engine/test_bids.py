@@ -76,14 +76,6 @@ def test_it_looks_further_than_one_rollout() -> None:
     assert bid(seen(3, 1, left=16)) > bid(seen(3, 1, left=3)) >= 0.0
 
 
-def test_a_stop_heads_word_takes_the_place_of_the_margins() -> None:
-    own = bid(seen(3, 2))
-    doubt = 1 - lead_is_kept(3, 2)
-    assert bid(seen(3, 2), settled=1 - doubt) == pytest.approx(own)
-    assert bid(seen(3, 2), settled=1 - doubt / 2) == pytest.approx(own / 2)
-    assert bid(seen(3, 2), settled=1.0) == 0.0
-
-
 def test_gains_are_probabilities() -> None:
     for leader in range(6):
         for runner_up in range(leader + 1):

@@ -1,6 +1,8 @@
 """Killed at any instant: nothing acknowledged is lost, nothing is learned twice, the state is readable every time.
 
-KAELUM_KILLS sets how many kills there are (200 take a few minutes).
+So it is of small components, which learn a hundred events in the time of a kill, and of all that a process learns with:
+its versions are megabytes, its kills as often within one event's learning as between two. KAELUM_KILLS sets how many
+kills there are of each (200 take a quarter of an hour).
 """
 
 from __future__ import annotations
@@ -10,26 +12,32 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from random import Random
+
+import pytest
 
 from kaelum_graph.learning.learner import Learner
 from kaelum_graph.learning.replay import events_after, replay
 from kaelum_graph.learning.state import digest_of
 from kaelum_graph.learning.versions import Versions
 from kaelum_graph.storage import Storage
-from tests.engine.learning_parts import Order, make_state
+from tests.engine.learning_kills_child import LEARNING, Load
+from tests.engine.learning_parts import Order
 
-KILLS = int(os.environ.get("KAELUM_KILLS", "20"))
+KILLS = {name: int(os.environ.get("KAELUM_KILLS", usual)) for name, usual in (("small", "20"), ("whole", "6"))}
+WITHIN = {"small": 0.2, "whole": 1.0}
+"""Seconds from its first word within which it is killed."""
 
 
 class Killed:
     """A process that forks a writing and learning child for each round; the child is killed by its own id."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder, self.load, self.within = folder, LEARNING[name], WITHIN[name]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.engine.learning_kills_child"],
+            [sys.executable, "-m", "tests.engine.learning_kills_child", name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -46,6 +54,7 @@ class Killed:
         pid = 0
         while not said:  # it runs and writes
             line = self.process.stdout.readline().split()
+            assert line[0] != "ended", "it ended before it was killed"
             if line[0] == "pid":
                 pid = int(line[1])
             else:
@@ -56,14 +65,24 @@ class Killed:
                 said.append(" ".join(line))
                 line = self.process.stdout.readline().split()
             pid = int(line[1])
-        until = time.monotonic() + random.uniform(0.0, 0.2)
+        if number % 2:
+            self.wait_for_a_checkpoint()
+        until = time.monotonic() + random.uniform(0.0, self.within)
         while time.monotonic() < until:
-            read_current(self.folder)
-            time.sleep(0.005)
+            read_current(self.folder, self.load)
+            time.sleep(self.load.save_seconds / 10)
         os.kill(pid, signal.SIGKILL)
         while (line := self.process.stdout.readline().strip()) != "ended":
             said.append(line)
         return said
+
+    def wait_for_a_checkpoint(self) -> None:
+        """Until the child keeps something that it has learned: however slow the machine, some kills come after that."""
+        versions, deadline = Versions(self.folder / "state"), time.monotonic() + 60
+        before = {version.id for version in versions.list()}
+        while {version.id for version in versions.list()} <= before:
+            assert time.monotonic() < deadline, "it learns nothing"
+            time.sleep(0.01)
 
     def close(self) -> None:
         assert self.process.stdin is not None
@@ -73,7 +92,7 @@ class Killed:
         self.process.stdout.close()
 
 
-def read_current(folder: Path) -> int:
+def read_current(folder: Path, load: Load) -> int:
     """The number of events in what serves. It may be pruned between being named and being read; then it is another."""
     versions = Versions(folder / "state")
     for _ in range(50):
@@ -81,7 +100,7 @@ def read_current(folder: Path) -> int:
         if current is None:
             return 0
         try:
-            state = make_state()
+            state = load.make_state()
             versions.load(current, state)
         except Exception:
             assert versions.current() != current, f"{current} is in use and can't be read"
@@ -90,24 +109,26 @@ def read_current(folder: Path) -> int:
     raise AssertionError("the version in use changes too often to be read")
 
 
-def test_kills(tmp_path: Path) -> None:
-    random, said, killed = Random(5), list[str](), Killed(tmp_path)
-    learned_before = 0
-    for number in range(KILLS):
-        said += killed.round(number, random)
-        versions = Versions(tmp_path / "state")
-        for version in versions.list():
-            versions.load(version.id, make_state())
-        folders = [path for path in (tmp_path / "state").iterdir() if path.is_dir() and not path.name.startswith(".")]
-        assert len(versions.list()) == len(folders), "one of them is damaged"
-        learned_before += read_current(tmp_path) > 0
-    killed.close()
+@pytest.mark.parametrize("name", sorted(LEARNING))
+def test_kills(tmp_path: Path, name: str) -> None:
+    random, said = Random(5), list[str]()
+    kills, make_state, learned_before = KILLS[name], LEARNING[name].make_state, 0
+    with closing(Killed(tmp_path, name)) as killed:
+        for number in range(kills):
+            said += killed.round(number, random)
+            versions = Versions(tmp_path / "state")
+            for version in versions.list():
+                versions.load(version.id, make_state())
+            folders = [path for path in (tmp_path / "state").iterdir() if path.is_dir() and path.name[0] != "."]
+            assert len(versions.list()) == len(folders), "one of them is damaged"
+            learned_before += read_current(tmp_path, killed.load) > 0
     assert [line for line in said if line.startswith("error")] == []
+    assert learned_before >= kills // 3, "it was killed before it learned anything"
     storage = Storage(tmp_path / "kaelum.sqlite")
     learner = Learner(storage, Versions(tmp_path / "state"), make_state, poll_seconds=0.01)
     learner.start()
-    assert learner.drain(30 + KILLS), learner.status
-    learner.forget(timeout=30 + KILLS)  # whatever a killed one had begun to forget
+    assert learner.drain(600), learner.status
+    learner.forget(timeout=600)  # whatever a killed one had begun to forget
     learner.stop()
     told = {kind: {line.split()[1] for line in said if line.startswith(kind)} for kind in ("episode", "feedback")}
     gone = {line.split()[1] for line in said if line.startswith("forgotten")}
@@ -120,7 +141,7 @@ def test_kills(tmp_path: Path) -> None:
     assert not forgotten & {*logged, *rated}
     assert told["episode"] - forgotten <= set(logged), "an acknowledged episode is lost"
     assert told["feedback"] - forgotten <= set(rated), "an acknowledged rating is lost"
-    assert all(storage.has_episode(name) for name in told["episode"] - forgotten)
+    assert all(storage.has_episode(one) for one in told["episode"] - forgotten)
     made = replay(storage, make_state)
     assert made is not None
     checkpoints = [version for version in learner.versions.list() if not version.promoted]
@@ -131,8 +152,9 @@ def test_kills(tmp_path: Path) -> None:
     assert digest_of(online.parts()) == digest_of(made.state.parts()), "an event was learned twice, or not at all"
     assert learner.serving.component(Order).digest == online.component(Order).digest
     print(
-        f"\n{KILLS} kills: {len(told['episode'])} episodes and {len(told['feedback'])} ratings acknowledged, "
-        f"{len(gone)} forgotten, none lost, none learned twice; {checkpoints[-1].number} versions written, "
+        f"\n{kills} kills, {name} components: "
+        f"{len(told['episode'])} episodes and {len(told['feedback'])} ratings acknowledged, {len(gone)} forgotten, "
+        f"none lost, none learned twice; {checkpoints[-1].number} versions written, "
         f"the state was readable after each kill ({learned_before} times with something learned)"
     )
     storage.close()

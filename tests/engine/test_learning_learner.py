@@ -224,7 +224,7 @@ def test_a_single_deleted_answer_is_unlearned_too(storage: Storage, make_learner
     for number in range(12):
         ask(storage, f"e{number}")
     assert learner.drain(10)
-    storage.delete_episode("e3")
+    storage.forget_episodes(["e3"])
     wait(lambda: not any(version.knows(storage.forgotten()) for version in learner.versions.list()))
     assert learner.drain(10)
     assert digest_of(newest(learner).parts()) == digest_of(from_log(storage).parts())
@@ -258,7 +258,7 @@ def test_forgetting_that_broke_off_is_finished_by_the_next_start(
     rate(storage, "e3")
     assert learner.drain(10)
     learner.stop()
-    storage.delete_episode("e3")
+    storage.forget_episodes(["e3"])
 
     class Killed(Exception):
         pass

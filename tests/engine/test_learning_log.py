@@ -106,7 +106,7 @@ def test_a_deleted_episode_is_out_of_the_log(storage: Storage, tmp_path: Path) -
     for name in ("a", "b", "c"):
         add(storage, name, tenant="ann" if name != "c" else "")
     storage.add_feedback(Feedback(id="f", episode_id=EpisodeId("b"), tenant="ann", score=1.0))
-    assert storage.delete_episode("b", tenant="ann")
+    assert storage.forget_episodes(["b"], tenant="ann") == ["b"]
     events = list(events_after(storage, 0))
     assert [(event.kind, event.episode_id, event.first) for event in events] == [
         ("episode", "a", 0),
@@ -116,7 +116,7 @@ def test_a_deleted_episode_is_out_of_the_log(storage: Storage, tmp_path: Path) -
     assert storage.forgotten() == [(events[-1].sequence, 2)]
     assert storage.seen_episode("b") is None
     storage.append_episode(EpisodeId("unseen"), "q", {})
-    storage.delete_episode("unseen")
+    storage.forget_episodes(["unseen"])
     assert len(storage.forgotten()) == 1, "nobody learned of it"
 
 
@@ -149,7 +149,7 @@ def test_a_file_of_version_1_gets_events_of_its_ratings(tmp_path: Path) -> None:
     rate(storage, "a", 1.0)
     rate(storage, "b", 0.0, rating="g")
     rate(storage, "a", 0.5, rating="h")
-    storage.delete_episode("b")
+    storage.forget_episodes(["b"])
     storage.close()
     connection = sqlite3.connect(path, isolation_level=None)
     connection.executescript(

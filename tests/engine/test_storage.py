@@ -115,7 +115,7 @@ def test_what_is_no_unicode_is_the_callers_mistake(storage: Storage) -> None:
     with pytest.raises(UsageError, match="surrogate"):
         storage.episode("\ud800")
     with pytest.raises(UsageError, match="surrogate"):
-        storage.delete_episode("\ud800")
+        storage.forget_episodes(["\ud800"])
     assert storage.counts()["episodes"] == 0
 
 
@@ -136,10 +136,10 @@ def test_a_deleted_episode_leaves_nothing_behind(storage: Storage) -> None:
         )
         storage.put_cache_entry(entry)
     version = storage.cache_version()
-    assert not storage.delete_episode("a", tenant="bob")
-    assert not storage.delete_episode("a")
-    assert storage.delete_episode("a", tenant="ann")
-    assert not storage.delete_episode("a", tenant="ann")
+    assert storage.forget_episodes(["a"], tenant="bob") == []
+    assert storage.forget_episodes(["a"], tenant="") == []
+    assert storage.forget_episodes(["a"], tenant="ann") == ["a"]
+    assert storage.forget_episodes(["a"], tenant="ann") == []
     assert storage.counts(tenant="ann") == {"episodes": 0, "feedback": 0, "cache_entries": 0, "measurements": 0}
     assert storage.counts(tenant="bob")["feedback"] == 2
     assert storage.cache_changes(after=version) == {"a": None}
@@ -179,7 +179,7 @@ def test_what_is_deleted_is_pending_until_all_who_keep_something_have_forgotten(
     assert kept_pending(storage) == [("elsewhere", ""), ("first", ""), ("third", "ann")]
     storage.end_forgets(storage.pending_forgets())
     assert kept_pending(storage) == []
-    assert storage.delete_episode("second")
+    assert storage.forget_episodes(["second"]) == ["second"]
     assert kept_pending(storage) == [("second", "")]
     storage.close()
 
