@@ -1,10 +1,12 @@
 """The contenders of `learning_prm.py`: the reward model with this or that group of features, what it has to beat, and
-two that no product could be: one that labels itself, and one that is told what is right.
+three that no product could be: one that labels itself, one that is taught shuffled labels, and one that is told what is
+right.
 """
 
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.replay import BankQuery, Drawn
+from benchmarks.replay import BankQuery, Drawn, prior_router
 from kaelum_graph.learning.episode import SeenEpisode
 from kaelum_graph.learning.labels import Label
 from kaelum_graph.learning.noise_model import NoiseModel
@@ -89,11 +91,18 @@ class Likelihood(Asked):
 
 
 class Learned(Asked):
-    """The reward model."""
+    """The reward model, or one that `makes` itself other labels."""
 
-    def __init__(self, groups: Sequence[Group], *, network: bool, workers: Sequence[WorkerName]) -> None:
-        self.noise = NoiseModel()
-        self.model = RewardModel(noise=self.noise, workers=workers, groups=groups, network=network)
+    def __init__(
+        self,
+        groups: Sequence[Group],
+        *,
+        network: bool,
+        workers: Sequence[WorkerName],
+        makes: Callable[..., RewardModel] = RewardModel,
+    ) -> None:
+        self.noise, prototypes = NoiseModel(), prior_router().prototypes
+        self.model = makes(noise=self.noise, workers=workers, prototypes=prototypes, groups=groups, network=network)
         self.seconds: list[float] = []
 
     def scores(self, case: Case) -> Doubles:
@@ -122,14 +131,34 @@ class TrueLabelled(RewardModel):
         return [Label(0.99 if right else 0.01, True, 1.0) for right in self.truth[episode.id]]
 
 
+class ShuffledLabels(RewardModel):
+    """The same model, each episode's labels permuted among its rollouts: all that is left to learn is how hard queries
+    are, and that ranks no rollout of a query above another."""
+
+    seed = 0
+
+    def _labelled(self, episode: SeenEpisode) -> list[Label]:
+        labels = super()._labelled(episode)
+        generator = np.random.default_rng([self.seed, zlib.crc32(episode.id.encode())])
+        return [labels[index] for index in generator.permutation(len(labels))]
+
+
 class UpperBound(Learned):
     """The reward model with true labels."""
 
     def __init__(self, groups: Sequence[Group], *, workers: Sequence[WorkerName], cases: Sequence[Case]) -> None:
-        super().__init__(groups, network=False, workers=workers)
-        model = TrueLabelled(noise=self.noise, workers=workers, groups=groups, network=False)
-        model.truth = {case.episode.id: case.right for case in cases}
-        self.model = model
+        super().__init__(groups, network=False, workers=workers, makes=TrueLabelled)
+        assert isinstance(self.model, TrueLabelled)
+        self.model.truth = {case.episode.id: case.right for case in cases}
+
+
+class Shuffled(Learned):
+    """The reward model with shuffled labels, another permutation for each `seed`."""
+
+    def __init__(self, groups: Sequence[Group], *, workers: Sequence[WorkerName], seed: int) -> None:
+        super().__init__(groups, network=True, workers=workers, makes=ShuffledLabels)
+        assert isinstance(self.model, ShuffledLabels)
+        self.model.seed = seed
 
 
 class SelfLabelled(Asked):
@@ -206,6 +235,7 @@ def makers(workers: Sequence[WorkerName], stream: Sequence[Case], only: Sequence
         "all": learned(GROUPS, network=True),
         "all, head only": learned(GROUPS),
         "control: self-labelled": lambda seed: SelfLabelled(workers=workers, seed=seed),
+        "control: shuffled labels": lambda seed: Shuffled(GROUPS, workers=workers, seed=seed),
         "upper bound: true labels, without agreement": lambda seed: UpperBound(without, workers=workers, cases=stream),
         "upper bound: true labels": lambda seed: UpperBound(GROUPS, workers=workers, cases=stream),
     }

@@ -20,7 +20,7 @@ def budgets(bank: RouterBank, orders: int) -> None:
     tested = np.concatenate([bank.rows("held out"), bank.rows("unseen")])
     stream, noise, small = bank.rows("stream"), NoiseModel(), BUDGETS.index(8) + 1
     values = np.zeros((orders, len(tested), small))
-    chose_more = np.zeros((orders, len(tested)), dtype=bool)
+    chose_more, would_have = (np.zeros((orders, len(tested)), dtype=bool) for _ in range(2))
     for seed in range(orders):
         learner = learned(bank, order_of(stream, seed), seed=seed)
         router = Router(
@@ -31,6 +31,7 @@ def budgets(bank: RouterBank, orders: int) -> None:
         for place, row in enumerate(tested.tolist()):
             features = bank.features[row]
             chose_more[seed, place] = router.route(features, generator=generator).rollouts > BUDGETS[0]
+            would_have[seed, place] = learner.budget_choice(features) > 0
             allocation, odds = allocate(router.probabilities(features), 8, generator)
             # A sure router asks for eight rollouts of one worker, and the bank has but four: they are too few to judge.
             episode, _ = drawn_episode(
@@ -46,4 +47,9 @@ def budgets(bank: RouterBank, orders: int) -> None:
     print(f"| 4 rollouts | {told(resampled(np.where(known, values[:, :, 0], 0.0), known.astype(float)))} |")
     print(f"| 8 rollouts, less 4 | {told(resampled(gain, known.astype(float)), '+.3f')} |")
     print(f"| as the head chooses, less 4 | {told(resampled(gain * chose_more, known.astype(float)), '+.3f')} |")
-    print(f"\nThe head chooses more than 4 for {chose_more.mean():.0%} of the queries.")
+    heard = told(resampled(gain * would_have, known.astype(float)), "+.3f")
+    print(f"| as it would if it were heard, less 4 | {heard} |")
+    print(
+        f"\nThe head chooses more than 4 for {chose_more.mean():.0%} of the queries, "
+        f"and would for {would_have.mean():.0%} if it were heard."
+    )

@@ -9,20 +9,16 @@ budget is an ordinal choice (Cao et al. 2020, CORAL): one score against rising t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kaelum_graph.config import Effort
 from kaelum_graph.encoder import EMBEDDING_SIZE, Encoder
-from kaelum_graph.errors import StorageError, UsageError
+from kaelum_graph.errors import UsageError
 from kaelum_graph.seeded import linear, zero_linear
 from kaelum_graph.text_features import FEATURE_NAMES
 from kaelum_graph.types import Array, WorkerName
@@ -80,10 +76,12 @@ class PolicyNetwork(nn.Module):
 
     Around the hidden layers `skip` adds logits that are linear in the features. `prior_gain` and `prior_weight` say
     what the prior counts for: 1 and 0 while untrained; `hidden_gain` what the hidden layers count for. `known` are
-    embeddings of queries that it was trained on; with none, all are taken for known.
+    embeddings of queries that it was trained on; with none, all are taken for known. `budget_trust` says
+    where the budget head is heard: on a budget above 4, above 8, above 16; elsewhere an untrained one is.
     """
 
     hidden_gain: Tensor  # []: times the worker logits of the hidden layers
+    budget_trust: Tensor  # [3], 0 or 1
     prior_gain: Tensor  # []: times the prior logits
     prior_weight: Tensor  # [W]: times the prior probabilities
     known: Tensor  # [N, 384]; not part of what is saved
@@ -93,6 +91,7 @@ class PolicyNetwork(nn.Module):
         generator = np.random.default_rng(0)
         self.skip = zero_linear(FEATURES, workers)
         self.register_buffer("hidden_gain", torch.ones((), dtype=torch.float32))
+        self.register_buffer("budget_trust", torch.ones(len(BUDGET_THRESHOLDS), dtype=torch.float32))
         self.register_buffer("prior_gain", torch.ones((), dtype=torch.float32))
         self.register_buffer("prior_weight", torch.zeros(workers, dtype=torch.float32))
         self.register_buffer("known", torch.zeros(0, EMBEDDING_SIZE, dtype=torch.float32), persistent=False)
@@ -108,10 +107,11 @@ class PolicyNetwork(nn.Module):
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`[..., 398]` to worker logits `[..., W]`, budget probabilities `[..., 4]`, depth logits `[..., 3]`."""
         hidden = self.trunk(features)
-        above = torch.sigmoid(self.budget_scores(hidden))
-        ones, zeros = torch.ones_like(above[..., :1]), torch.zeros_like(above[..., :1])
-        at_least, beyond = torch.cat([ones, above], dim=-1), torch.cat([above, zeros], dim=-1)
-        return self.worker_logits(features, hidden), at_least - beyond, self.depth_head(hidden)
+        usual = -torch.tensor(BUDGET_THRESHOLDS)
+        scores = usual + self.budget_trust * (self.budget_scores(hidden) - usual)
+        # In order again, where the head is heard on some thresholds alone.
+        budgets = ordinal(scores.cummin(dim=-1).values)
+        return self.worker_logits(features, hidden), budgets, self.depth_head(hidden)
 
     def trunk(self, features: Tensor) -> Tensor:
         """`[..., 398]` to the hidden `[..., 256]` that the heads share."""
@@ -132,9 +132,15 @@ class PolicyNetwork(nn.Module):
         familiarity = ((nearest - FAR) / (NEAR - FAR)).clamp(0.0, 1.0)
         return familiarity * learned + (1.0 - familiarity) * prior
 
-    def budget_scores(self, hidden: Tensor) -> Tensor:
-        """Log-odds `[..., 3]` of a budget above 4, 8 and 16; they fall because the thresholds rise."""
-        return self.budget_head(hidden) - self.budget_thresholds.sort().values
+    def budget_scores(self, hidden: Tensor, *, moving: Tensor | None = None) -> Tensor:
+        """Log-odds `[..., 3]` of a budget above 4, 8 and 16, served or not; they fall because the thresholds rise.
+
+        Where `moving` `[..., 3]` is False the score gets no gradient, and the threshold alone does.
+        """
+        score = self.budget_head(hidden)
+        if moving is not None:
+            score = torch.where(moving, score, score.detach())
+        return score - self.budget_thresholds.sort().values
 
     def prior_logits(self, prior: Tensor) -> Tensor:
         """What the prior logits `[..., W]` add to the worker logits."""
@@ -197,10 +203,12 @@ class Router:
         depth: int | None = None,
         worker: WorkerName | None = None,
         deltas: Mapping[WorkerName, float] | None = None,
+        beyond: bool = False,
     ) -> Route:
         """Choose workers, rollouts and depth for a query's features `[398]`.
 
-        `rollouts` wins over `effort`, which wins over the budget head; `worker` is taken as it is. When the top
+        `rollouts` wins over `effort`, which wins over the budget head, or, `beyond` it, the next greater budget, for
+        what that is worth to be seen; `worker` is taken as it is. When the top
         probability is at least 0.6 the rollouts go to the top worker, else the top three share them in proportion, two
         or more each. Any other worker is, with probability 0.03, a guest with two of them, so that its worth here
         stays known; a budget below four has no guests. `deltas` are rewards that people's ratings add to workers here
@@ -212,6 +220,8 @@ class Router:
         if rollouts is not None and rollouts < 1:
             raise UsageError(f"rollouts is {rollouts}; expected at least 1.")
         probabilities, usual_budget, usual_depth = self._policy(features, deltas)
+        if beyond:
+            usual_budget = BUDGETS[min(BUDGETS.index(usual_budget) + 1, len(BUDGETS) - 1)]
         budget = rollouts or (EFFORT_BUDGETS[effort] if effort else usual_budget)
         limit = depth or usual_depth
         if worker is not None:
@@ -231,44 +241,12 @@ class Router:
             sharing=len(allocation) > 1,
         )
 
-    def save(self, path: Path) -> None:
-        """Write the network beside `path` and rename it there. Raises `StorageError`."""
-        beside = path.with_suffix(".partial")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            metadata = {"workers": json.dumps(self.workers)}
-            tensors = {**self.network.state_dict(), "known": self.network.known}
-            save_file({key: value.contiguous() for key, value in tensors.items()}, beside, metadata)
-            beside.replace(path)
-        except OSError as error:
-            raise StorageError(f"{path}: cannot write the router: {error}") from error
 
-    def load(self, path: Path) -> None:
-        """Take over a saved network. Workers that it did not know start from the prior; the others keep what they had.
-
-        Raises `StorageError` for a file that is not a router's.
-        """
-        try:
-            with safe_open(path, framework="pt") as file:
-                saved = json.loads((file.metadata() or {})["workers"])
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            known = tensors.pop("known", self.network.known[:0])
-            if known.shape[1] != EMBEDDING_SIZE:
-                raise ValueError(f"known queries of {known.shape[1]} numbers; expected {EMBEDDING_SIZE}")
-            rows = {name: index for index, name in enumerate(saved)}
-            state = self.network.state_dict()
-            for key, tensor in tensors.items():
-                if not key.startswith(PER_WORKER):
-                    state[key] = tensor
-                    continue
-                state[key] = torch.zeros_like(state[key])
-                for index, name in enumerate(self.workers):
-                    if name in rows:
-                        state[key][index] = tensor[rows[name]]
-            self.network.load_state_dict(state)
-            self.network.known = known
-        except Exception as error:
-            raise StorageError(f"{path}: not a saved router: {error}") from error
+def ordinal(scores: Tensor) -> Tensor:
+    """Probabilities `[..., 4]` of the budgets, of the log-odds `[..., 3]` of one above 4, 8 and 16."""
+    above = torch.sigmoid(scores)
+    ones, zeros = torch.ones_like(above[..., :1]), torch.zeros_like(above[..., :1])
+    return torch.cat([ones, above], dim=-1) - torch.cat([above, zeros], dim=-1)
 
 
 def allocate(

@@ -22,7 +22,7 @@ from kaelum_graph.documents import Documents, check_folder
 from kaelum_graph.encoder import Encoder
 from kaelum_graph.errors import ConfigError, StorageError, UsageError
 from kaelum_graph.learning.prm import RewardModel
-from kaelum_graph.learning.service import Learning, versions_of
+from kaelum_graph.learning.service import Learning, MakeRewardModel, versions_of
 from kaelum_graph.measurements import Measurements
 from kaelum_graph.models.base import CancelToken, PolicyModel
 from kaelum_graph.models.progress import Report, silent
@@ -78,6 +78,7 @@ class Services:
         self._made: dict[str, object] = {}
         self._lock = threading.RLock()
         self.closing = CancelToken()
+        self.make_reward_model: MakeRewardModel = RewardModel
 
     def settings_for(self, options: Mapping[str, object]) -> Settings:
         """The settings with one query's own options. Raises `UsageError` or `ConfigError` for a bad one."""
@@ -314,6 +315,7 @@ class Services:
             router=self.router,
             learning=self.settings.learning,
             most=self.settings.wave_size,
+            reward_model=self.make_reward_model,
         )
 
     def _make_slots(self) -> SlotScheduler | None:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kaelum_graph.encoder import EMBEDDING_SIZE
-from kaelum_graph.router import FEATURES
+from kaelum_graph.router import FEATURES, PRIOR_SCALE
 from kaelum_graph.types import Array
 
 Doubles = NDArray[np.float64]
@@ -147,6 +147,17 @@ class Critic:
         cross, inner = self._projected(inputs, rows)
         factor = np.linalg.cholesky((inner + inner.T) / 2 + self._noise(rollouts))
         return cross, np.asarray(factor, dtype=np.float64)
+
+
+def prior_logits(features: Array, prototypes: Array) -> Array:
+    """`[W]`: what the untrained router says of a query's features `[398]`; `prototypes` `[W, 384]` are its own."""
+    return PRIOR_SCALE * (prototypes @ np.asarray(features[:EMBEDDING_SIZE], dtype=np.float32))
+
+
+def softmax(logits: Array) -> Array:
+    """`[W]` probabilities."""
+    raised = np.exp(logits - logits.max())
+    return raised / raised.sum()
 
 
 def _variances(three: tuple[float, float, float], prior: bool) -> Doubles:

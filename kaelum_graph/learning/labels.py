@@ -145,21 +145,6 @@ def worker_rewards(
     return {worker: Reward(math.fsum(values) / len(values), len(values)) for worker, values in gained.items()}
 
 
-def noise_corrected(probability: float, label: float) -> tuple[float, float]:
-    """Noise-corrected cross entropy of a prediction q = `probability` under a label p, and its gradient by q's logit.
-
-        loss = −log(q·p + (1 − q)·(1 − p))        gradient = q − q·p / (q·p + (1 − q)·(1 − p))
-
-    The forward correction (Patrini et al. 2017) with the symmetric noise that p states: the label says "right" and is
-    true with probability p. The gradient is the prediction less its own posterior after the label. At p = 0.5 it is 0:
-    a label that knows nothing teaches nothing, where cross entropy on the soft label would pull towards 0.5. At
-    p = 0.99 it is cross entropy on a hard label that gives way where the prediction is sure of the contrary.
-    """
-    q, p = min(max(probability, 1e-6), 1 - 1e-6), label
-    told = q * p + (1 - q) * (1 - p)
-    return -math.log(told), q - q * p / told
-
-
 def _unanchored(probability: float) -> Label:
     return Label(probability, False, (2 * probability - 1) ** 2)
 

@@ -79,16 +79,18 @@ class PolicyTrainer:
     def _budget_loss(self, hidden: Tensor, gains: Tensor) -> Tensor:
         """Cost-sensitive cross entropy: P(budget > 4, 8, 16) towards 1 where that was worth more, by how much.
 
-        One score decides all three, so what wasn't seen is held where an untrained network has it: that 8 were worth
-        more than 4 doesn't say that 32 are worth more than 8.
+        One score decides all three, so what wasn't seen must not hold it back, nor be carried along: that 8 were worth
+        more than 4 doesn't say that 32 are worth more than 8. There the threshold alone learns, to stay where an
+        untrained network has it.
         """
         known = ~torch.isnan(gains)
         worth = torch.nan_to_num(gains)
         usual = torch.sigmoid(-torch.tensor(BUDGET_THRESHOLDS, dtype=torch.float32)).expand_as(gains)
-        score = self.network.budget_scores(hidden)
         target = torch.where(known, (worth > 0).float(), usual)
         weight = torch.where(known, worth.abs(), torch.full_like(worth, UNSEEN_BUDGET))
-        losses = nn.functional.binary_cross_entropy_with_logits(score, target, weight=weight, reduction="sum")
+        losses = nn.functional.binary_cross_entropy_with_logits(
+            self.network.budget_scores(hidden, moving=known), target, weight=weight, reduction="sum"
+        )
         return losses / len(hidden)
 
     def moments(self) -> Tensors:

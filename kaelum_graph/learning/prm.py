@@ -8,7 +8,7 @@ and that is its skill and its calibration.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,8 @@ from kaelum_graph.learning.episode import SeenEpisode, SeenRollout, check_eviden
 from kaelum_graph.learning.labels import Label, rollout_labels, step_labels
 from kaelum_graph.learning.noise_model import NoiseModel
 from kaelum_graph.learning.prm_features import GROUPS, Doubles, Group, Steps, describe, worker_columns
-from kaelum_graph.learning.prm_model import BayesianHead, Examples, Residual, ResidualExample, sigmoid
+from kaelum_graph.learning.prm_model import BayesianHead, Examples, Residual, ResidualExample
+from kaelum_graph.learning.prm_record import Records
 from kaelum_graph.learning.prm_replay import (
     Kept,
     centre,
@@ -30,11 +31,10 @@ from kaelum_graph.learning.prm_replay import (
     network_inputs,
     packed,
     path_tables,
-    records,
-    tally,
     unpacked,
 )
 from kaelum_graph.learning.prm_scaling import Space
+from kaelum_graph.logistic import sigmoid
 from kaelum_graph.skill import Skill, within_query_auroc
 from kaelum_graph.types import Array, Json, WorkerName
 
@@ -76,7 +76,8 @@ class _Logits:
 class RewardModel:
     """The reward model. A `Component` (see `component.py`); `noise` must stand before it in the learned state.
 
-    `groups` are the features it may use (see `prm_features.py`); `network` whether there is one beside the head.
+    `prototypes` are `[W, 384]` as `Router.prototypes` has them; `groups` the features it may use (see
+    `prm_features.py`); `network` whether there is one beside the head.
     """
 
     name = "prm"
@@ -86,6 +87,7 @@ class RewardModel:
         *,
         noise: NoiseModel,
         workers: Sequence[WorkerName],
+        prototypes: Array,
         groups: Sequence[Group] = GROUPS,
         network: bool = True,
     ) -> None:
@@ -93,11 +95,11 @@ class RewardModel:
         self.workers = tuple(workers)
         self.groups = tuple(groups)
         self._space = Space(groups=groups, workers=workers)
+        self._records = Records(workers, prototypes) if "record" in groups else None
         self._head = BayesianHead(self._space.kinds)
         self._residual = Residual(len(workers)) if network else None
         self._kept: list[Kept] = []
         self._examples: list[Examples] = []
-        self._tallies: list[Doubles] = []
         self._seen = 0
         self._skill = Skill()
         self._gain = Skill(mean=0.0)
@@ -160,7 +162,10 @@ class RewardModel:
         if episode.audit or not episode.rollouts:
             return
         self._examine(episode, labels)
-        self._take_in(self._keep(episode, labels))
+        kept = self._keep(episode, labels, self._known(episode.features))
+        self._take_in(kept)
+        if self._records is not None:
+            self._records.learn(episode.features, kept)
 
     def learn_feedback(self, change: FeedbackChange, episode: SeenEpisode | None) -> None:
         """Learn the rated episode anew with the votes that hold now; forget it where it is gone."""
@@ -170,26 +175,29 @@ class RewardModel:
         at = next((index for index, one in enumerate(self._kept) if one.id == feedback.episode_id), None)
         if episode is None or episode.audit or not episode.rollouts:
             if at is not None:
-                del self._kept[at], self._examples[at], self._tallies[at]
+                del self._kept[at], self._examples[at]
                 self._fit()
             return
-        kept = self._keep(episode, self._labelled(episode))
+        labels = self._labelled(episode)
         if at is None:
-            self._take_in(kept)
-        else:
-            self._kept[at], self._examples[at], self._tallies[at] = kept, self._made(kept), tally(kept, self.workers)
-            self._fit()
+            # Its labels may be in the records of now.
+            self._take_in(self._keep(episode, labels, {}))
+            return
+        before = self._kept[at]
+        after = self._keep(episode, labels, before.records())
+        if self._records is not None:
+            self._records.revise(episode.features, before, after)
+        self._kept[at], self._examples[at] = after, self._made(after)
+        self._fit()
 
     def _labelled(self, episode: SeenEpisode) -> list[Label]:
         for rollout in episode.rollouts:
             check_evidence(rollout.evidence)
         return rollout_labels(episode, self._noise)
 
-    def _keep(self, episode: SeenEpisode, labels: Sequence[Label]) -> Kept:
+    def _keep(self, episode: SeenEpisode, labels: Sequence[Label], records: Mapping[WorkerName, float]) -> Kept:
         weights = [ROLLOUT_WEIGHT * label.weight * (1.0 if label.anchored else UNANCHORED_WEIGHT) for label in labels]
-        return keep(
-            episode, labels, step_labels(episode, labels), weights, self._records(episode.features, without=episode.id)
-        )
+        return keep(episode, labels, step_labels(episode, labels), weights, records)
 
     def _examine(self, episode: SeenEpisode, labels: Sequence[Label]) -> None:
         """Hold what it says now against the anchored checks of the rollouts that it had no part in choosing."""
@@ -221,9 +229,8 @@ class RewardModel:
     def _take_in(self, kept: Kept) -> None:
         if len(self._kept) == REPLAY:
             self._head.absorb(self._examples[0])
-            del self._kept[0], self._examples[0], self._tallies[0]
+            del self._kept[0], self._examples[0]
         self._kept.append(kept)
-        self._tallies.append(tally(kept, self.workers))
         self._seen += 1
         if len(self._kept) > NETWORK_REPLAY:
             self._kept[-NETWORK_REPLAY - 1] = self._kept[-NETWORK_REPLAY - 1].without_steps()
@@ -286,13 +293,8 @@ class RewardModel:
 
     # Logits
 
-    def _records(self, query_features: Array, *, without: str = "") -> dict[WorkerName, float]:
-        past = [index for index, one in enumerate(self._kept) if one.id != without]
-        if "record" not in self.groups or not past:
-            return {}
-        queries = np.stack([self._kept[index].query for index in past])
-        tallies = np.stack([self._tallies[index] for index in past])
-        return records(queries, tallies, query_features[:EMBEDDING_SIZE], self.workers)
+    def _known(self, query_features: Array) -> dict[WorkerName, float]:
+        return {} if self._records is None else self._records.of(query_features)
 
     @property
     def network_weight(self) -> float:
@@ -301,7 +303,7 @@ class RewardModel:
         return 1.0 if earned else 0.0
 
     def _described(self, query_features: Array, rollouts: Sequence[SeenRollout]) -> list[Steps]:
-        return describe(query_features, rollouts, self._records(query_features))
+        return describe(query_features, rollouts, self._known(query_features))
 
     def _logits(self, query_features: Array, described: Sequence[Steps]) -> _Logits:
         counts = np.array([len(one.raw) for one in described])
@@ -335,11 +337,13 @@ class RewardModel:
     # How it is kept
 
     def tensors(self) -> Tensors:
-        """The head, the scales, the network with its optimiser, the episodes to train on again, what was stated."""
+        """Head, scales, records, the network with its optimiser, the episodes to train on again, what was stated."""
         arrays, _ = packed(self._kept)
         found: Tensors = {f"kept.{name}": value for name, value in arrays.items()}
         found |= {f"space.{name}": value for name, value in self._space.tensors().items()}
         found |= {f"head.{name}": value for name, value in self._head.tensors().items()}
+        if self._records is not None:
+            found |= {f"record.{name}": value for name, value in self._records.tensors().items()}
         if self._residual is not None:
             found |= {f"network.{name}": value for name, value in self._residual.tensors().items()}
         found["stated"] = np.array(self._stated, dtype=np.float64).reshape(-1, 2)
@@ -367,10 +371,12 @@ class RewardModel:
         try:
             parts = {
                 part: {name[len(part) + 1 :]: value for name, value in tensors.items() if name.startswith(f"{part}.")}
-                for part in ("kept", "space", "head", "network")
+                for part in ("kept", "space", "head", "record", "network")
             }
             self._space.load(parts["space"])
             self._head.load(parts["head"])
+            if self._records is not None:
+                self._records.load(parts["record"])
             if self._residual is not None:
                 self._residual.load(parts["network"])
             self._kept = unpacked(parts["kept"], meta["kept"])
@@ -384,7 +390,6 @@ class RewardModel:
         except (KeyError, IndexError, TypeError) as error:
             raise ValueError(f"not a saved reward model: {error}") from error
         self._examples = [self._made(one) for one in self._kept]
-        self._tallies = [tally(one, self.workers) for one in self._kept]
         self._calibration = Calibration(self._stated)
 
 

@@ -5,7 +5,7 @@ Five groups that can be switched on one by one:
 - "scalars": how sure the model was (`STEP_SCALARS`), how long it went on, whether it ended, what unanchored checks say
 - "text": MiniLM embeddings of the steps, and how near they lie to the query and to what came before
 - "hidden": the language model's own state at the ends of the steps
-- "record": how this worker has done on queries like this one so far
+- "record": the label to be expected of this worker on this query, from what is known of it so far
 - "agreement": which part of the other rollouts has this answer, among all, among other workers', among this worker's
 
 Every number is taken twice: as its deviation from the query's rollouts, which is what tells a good rollout from a bad

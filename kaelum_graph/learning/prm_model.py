@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch.nn import functional
 
 from kaelum_graph.encoder import EMBEDDING_SIZE
 from kaelum_graph.learning.prm_features import Doubles
+from kaelum_graph.logistic import sigmoid
 from kaelum_graph.seeded import linear, zero_linear
 
 PRIOR_VARIANCE = 0.05
@@ -24,6 +26,8 @@ FREE_VARIANCE = 4.0
 
 INLET, HIDDEN, NARROW = 3 * EMBEDDING_SIZE, 256, 64
 LEARNING_RATE, WEIGHT_DECAY = 3e-4, 0.05
+
+Numbers = TypeVar("Numbers", Doubles, Tensor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -97,8 +101,7 @@ class BayesianHead:
 
     def _slope(self, examples: Examples) -> tuple[Doubles, Doubles]:
         predicted, labels = sigmoid(self.logits(examples.rows)), examples.labels
-        told = predicted * labels + (1 - predicted) * (1 - labels)
-        gradient = examples.rows.T @ (examples.weights * (predicted - predicted * labels / told))
+        gradient = examples.rows.T @ (examples.weights * (predicted - predicted * labels / told(predicted, labels)))
         # What a noisy label tells (Fisher's information, about 0.5): a coin's (2p - 1)² of a sure one's.
         informed = examples.weights * predicted * (1 - predicted) * (2 * labels - 1) ** 2
         curvature = (examples.rows * informed[:, None]).T @ examples.rows
@@ -136,7 +139,8 @@ class ResidualNetwork(nn.Module):
 
 
 class Residual:
-    """The network and its optimiser (AdamW), trained with binary cross-entropy and a ranking loss within queries."""
+    """The network and its optimiser (AdamW), trained with the noise-corrected loss (see `told`) and a ranking loss
+    within queries."""
 
     def __init__(self, workers: int) -> None:
         self.network = ResidualNetwork(workers)
@@ -160,10 +164,7 @@ class Residual:
             )
             logits = torch.from_numpy(query.offsets) + totals / torch.from_numpy(query.steps)
             weights = torch.from_numpy(query.weights)
-            pointwise = functional.binary_cross_entropy_with_logits(
-                logits, torch.from_numpy(query.targets), weight=weights, reduction="sum"
-            )
-            losses.append(pointwise)
+            losses.append(-(weights * told(torch.sigmoid(logits), torch.from_numpy(query.targets)).log()).sum())
             if len(query.pairs):
                 better, worse = torch.from_numpy(query.pairs).T
                 gaps = logits[better] - logits[worse]
@@ -213,6 +214,13 @@ class ResidualExample:
     pair_weights: NDArray[np.float32]  # [P]
 
 
-def sigmoid(logits: Doubles) -> Doubles:
-    """`1 / (1 + exp(-x))` without overflow."""
-    return 0.5 * (1.0 + np.tanh(0.5 * logits))
+def told(predicted: Numbers, labels: Numbers) -> Numbers:
+    """How probable a prediction q of "right" makes what a label p in (0, 1) says: q·p + (1 − q)·(1 − p).
+
+    Its −log is the noise-corrected cross entropy: the forward correction (Patrini et al. 2017) with the symmetric noise
+    that p states, where the label says "right" and is true with probability p. The gradient by q's logit is
+    q − q·p / told, the prediction less its own posterior after the label. At p = 0.5 it is 0: a label that knows
+    nothing teaches nothing, where cross entropy on the soft label would pull towards 0.5. At p = 0.99 it is cross
+    entropy on a hard label that gives way where the prediction is sure of the contrary.
+    """
+    return predicted * labels + (1 - predicted) * (1 - labels)

@@ -22,12 +22,7 @@ STEP_WEIGHT = 0.5
 BETTER = 0.4
 """Difference of two labels from which on one rollout of a query is held to be better than the other."""
 MOST_PAIRS = 16
-ANSWERED = RAW.index("has_answer")
-NEARNESS = 0.15
-"""Cosine by which a query is further away for its labels to count e times less."""
-NEAR_PRIOR, USUAL_PRIOR, PRIOR_MEAN = 0.3, 2.0, 0.3
-"""How many rollouts a worker's mean over all queries counts beside those of near ones, and the mean over all workers
-beside the worker's own; and what the mean is before anything was seen."""
+ANSWERED, RECORD = RAW.index("has_answer"), RAW.index("record")
 
 _ARRAYS = ("raw", "text", "states", "labels", "weights", "steps_text", "steps_context", "steps_of", "query")
 Tables = tuple[Doubles, Doubles, Doubles]
@@ -59,6 +54,16 @@ class Kept:
         raw, text, states = self.tables()
         return raw[: self.rollouts], text[: self.rollouts], states[: self.rollouts]
 
+    def by_worker(self, workers: Sequence[WorkerName]) -> tuple[Doubles, Doubles]:
+        """`[W]` mean labels of each worker's rollouts, 0 where it has none, and `[W]` their numbers."""
+        columns = worker_columns(self.workers[: self.rollouts], workers)
+        counts = columns.sum(axis=0)
+        return columns.T @ self.labels[: self.rollouts].astype(np.float64) / np.maximum(counts, 1.0), counts
+
+    def records(self) -> dict[WorkerName, float]:
+        """What was known of the workers that took part, before this was learned; NaN where nothing was."""
+        return dict(zip(self.workers, self.raw[:, RECORD].tolist(), strict=True))
+
     def without_steps(self) -> Kept:
         """The same without what only the network is trained on."""
         names = ("steps_text", "steps_context", "steps_of")
@@ -77,30 +82,6 @@ class Kept:
         found = found[:: -(-len(found) // MOST_PAIRS)].astype(np.int64)
         worth = np.minimum(weights[found[:, 0]], weights[found[:, 1]])
         return found, (worth * sides / len(found)).astype(np.float32)
-
-
-def tally(kept: Kept, workers: Sequence[WorkerName]) -> Doubles:
-    """`[W, 2]`: each worker's sum of weights and of weighted labels over the episode's rollouts."""
-    columns = worker_columns(kept.workers[: kept.rollouts], workers)
-    weights = kept.weights[: kept.rollouts].astype(np.float64)
-    return columns.T @ np.stack([weights, weights * kept.labels[: kept.rollouts]], axis=1)
-
-
-def records(
-    queries: NDArray[Any], tallies: Doubles, query: NDArray[Any], workers: Sequence[WorkerName]
-) -> dict[WorkerName, float]:
-    """Each worker's mean label on E past queries as log-odds; what is more like `query` `[384]` counts for more.
-
-    `queries` are `[E, 384]`, `tallies` `[E, W, 2]` from `tally`. It lies between the worker's mean over all of them and
-    that over queries like this one, as far as there are such.
-    """
-    cosines = queries.astype(np.float64) @ np.asarray(query, dtype=np.float64)
-    near = np.exp((np.minimum(cosines, 1.0) - 1.0) / NEARNESS)
-    here, usual = np.einsum("e,ewc->wc", near, tallies), tallies.sum(axis=0)
-    mean = (usual[:, 1].sum() + PRIOR_MEAN) / (usual[:, 0].sum() + 1.0)
-    expected = (usual[:, 1] + USUAL_PRIOR * mean) / (usual[:, 0] + USUAL_PRIOR)
-    expected = (here[:, 1] + NEAR_PRIOR * expected) / (here[:, 0] + NEAR_PRIOR)
-    return {name: float(value) for name, value in zip(workers, np.log(expected / (1 - expected)), strict=True)}
 
 
 def centre(tables: Tables) -> Tables:

@@ -9,7 +9,9 @@ and carries the policy. The network's hidden layers are there for what is not li
 gradient of doubly robust values, with an entropy bonus of T, so that nothing moves them where the critic is right (for
 softmax(Q / T) is where that gradient vanishes). They are in the served policy only while they have proved themselves:
 each query is judged by both policies before it is learned from, and over the newest 256 the mean lead of the one with
-hidden layers must be above zero by two standard errors.
+hidden layers must be above zero by two standard errors. So must the budget head, for fewer than 8 rollouts, for more
+and for many more apart: over the newest 256 queries that it would have given those, and of which it is known what that
+was worth.
 
     value(w) = Q(w)                                         where w took no part
              = Q₀(w) + (reward − Q₀(w)) / propensity        where it did, Q₀ from before this query was learned from
@@ -33,9 +35,9 @@ from torch import Tensor
 
 from kaelum_graph.encoder import EMBEDDING_SIZE
 from kaelum_graph.feedback import FeedbackChange
-from kaelum_graph.learning.budgets import budget_gains, budget_values
+from kaelum_graph.learning.budgets import budget_gains, budget_leads, budget_values
 from kaelum_graph.learning.component import Tensors
-from kaelum_graph.learning.critic import MEAN, TRUST, Critic, Doubles
+from kaelum_graph.learning.critic import MEAN, TRUST, Critic, Doubles, prior_logits, softmax
 from kaelum_graph.learning.episode import SeenEpisode
 from kaelum_graph.learning.experience import (
     Experience,
@@ -45,10 +47,10 @@ from kaelum_graph.learning.experience import (
     reward_row,
     unpacked,
 )
-from kaelum_graph.learning.labels import Reward, rollout_labels, worker_rewards
+from kaelum_graph.learning.labels import Label, Reward, rollout_labels, worker_rewards
 from kaelum_graph.learning.noise_model import NoiseModel
 from kaelum_graph.learning.policy_training import Batch, PolicyTrainer, by_worker
-from kaelum_graph.router import PRIOR_SCALE, PolicyNetwork, Router
+from kaelum_graph.router import BUDGETS, PolicyNetwork, Router, ordinal
 from kaelum_graph.types import Array, Json, WorkerName
 
 TEMPERATURE = 0.15
@@ -57,7 +59,8 @@ REPLAY, BATCH, STEPS = 256, 64, 1
 MOST_WEIGHT = 5.0
 """Bound of inverse propensities in training; a guest's 33 would drown everything else."""
 ENOUGH_LEADS, DOUBT = 64, 2.0
-"""Queries that the hidden layers must have been judged by, and standard errors taken off their mean lead."""
+"""Queries that the hidden layers, or the budget head, must have been judged by, and standard errors taken off their
+mean lead."""
 MOST_LOSS_WEIGHT = 10.0
 """The same in `RouterLearner.loss`, where a bias costs more than variance."""
 
@@ -100,6 +103,7 @@ class RouterLearner:
         self._noise = noise
         self._critic = Critic(len(self.workers), pairing=self.recipe.pairing, prior=self.recipe.prior)
         self._replay: list[Experience] = []
+        self._budget_leads = np.zeros((0, len(BUDGETS) - 1), dtype=np.float32)
         self._trainer = PolicyTrainer(
             new_network(len(self.workers)), entropy=self.recipe.entropy, optimiser=self.recipe.optimiser
         )
@@ -116,7 +120,7 @@ class RouterLearner:
             self.audits += 1
             return
         labels = rollout_labels(episode, self._noise)
-        self.learn_rewards(episode, worker_rewards(episode, labels), budget_gains(budget_values(episode, labels)))
+        self.learn_rewards(episode, worker_rewards(episode, labels), _gains(episode, labels))
 
     def learn_rewards(self, episode: SeenEpisode, earned: Mapping[WorkerName, Reward], gains: Array) -> None:
         """Take in what each worker earned on a query, and `[3]` what more rollouts were worth (NaN: not known)."""
@@ -142,6 +146,9 @@ class RouterLearner:
             gains=gains,
         )
         self._critic.learn(inputs, seen.rows, rewards[seen.rows], rollouts[seen.rows])
+        leads = budget_leads(self.budget_choice(features), gains)
+        if not episode.forced and not np.isnan(leads).all():
+            self._budget_leads = np.concatenate([self._budget_leads, leads[None]])[-REPLAY:]
         self._replay = [*self._replay, seen][-REPLAY:]
         self._train()
 
@@ -174,6 +181,13 @@ class RouterLearner:
             logits = network.policy_logits(given, network(given)[0], torch.from_numpy(self._prior(features)))
             found: list[float] = torch.softmax(logits, dim=-1).tolist()
         return dict(zip(self.workers, found, strict=True))
+
+    def budget_choice(self, features: Array) -> int:
+        """The index among `BUDGETS` of what the head would choose for a query's features `[398]`, heard or not."""
+        network = self._trainer.network
+        with torch.inference_mode():
+            scores = network.budget_scores(network.trunk(torch.from_numpy(features)))
+            return int(ordinal(scores).argmax())
 
     def install(self, router: Router) -> None:
         """Hand what was learned to a serving router, in one step: a query is routed by the old network or the new one.
@@ -214,6 +228,7 @@ class RouterLearner:
             "critic/covariance": self._critic.packed(),
             **{f"network/{name}": np.array(tensor.numpy()) for name, tensor in network.items()},
             **{f"moments/{name}": array for name, array in self._trainer.moments().items()},
+            "budget/leads": self._budget_leads.copy(),
             **packed(self._replay, len(self.workers)),
         }
 
@@ -244,6 +259,7 @@ class RouterLearner:
             same = list(self.workers) == saved
             moments = under(tensors, "moments")
             self._trainer.take_moments({key: value for key, value in moments.items() if same or not by_worker(key)})
+            self._budget_leads = np.array(tensors["budget/leads"])
             self._replay = unpacked(tensors, meta["replay"], self._inputs, rows)
             self.episodes, self.audits, self.forced = meta["episodes"], meta["audits"], meta["forced"]
         except (KeyError, TypeError, IndexError, RuntimeError) as error:
@@ -257,15 +273,13 @@ class RouterLearner:
     def _rewards(self, episode: SeenEpisode) -> tuple[Doubles, Doubles, Array]:
         labels = rollout_labels(episode, self._noise)
         rewards, rollouts = reward_row(of_the_draw(episode, worker_rewards(episode, labels)), self.workers)
-        gains = budget_gains(budget_values(episode, labels))
-        # Where a search was merely not stopped, more rollouts were drawn because the first had come to little.
-        return rewards, rollouts, gains if episode.exhausted else np.full_like(gains, np.nan)
+        return rewards, rollouts, _gains(episode, labels)
 
     def _prior(self, features: Array) -> Array:
         """`[W]` prior logits, as the router has them."""
         if not self.recipe.prior:
             return np.zeros(len(self.workers), dtype=np.float32)
-        return PRIOR_SCALE * (self._prototypes @ np.asarray(features[:EMBEDDING_SIZE], dtype=np.float32))
+        return prior_logits(features, self._prototypes)
 
     def _inputs(self, features: Array) -> tuple[Array, Doubles]:
         """Prior logits `[W]` and the critic's inputs `[W, 112]`."""
@@ -281,6 +295,9 @@ class RouterLearner:
         if self._critic_serves:
             set_skip(self._trainer.network, self._critic, range(len(self.workers)))
         self._trainer.network.hidden_gain.fill_(float(self._proved()))
+        self._trainer.network.budget_trust.copy_(
+            torch.tensor([float(_proved(leads)) for leads in self._budget_leads.T])
+        )
 
     def _lead(
         self,
@@ -343,10 +360,23 @@ class RouterLearner:
         return values.astype(np.float32)
 
 
-def softmax(logits: Array) -> Array:
-    """`[W]` probabilities."""
-    raised = np.exp(logits - logits.max())
-    return raised / raised.sum()
+def _proved(leads: Array) -> bool:
+    """Whether choices of a budget have been worth their while, by `leads` (NaN: not known).
+
+    What fewer rollouts save is always a little, and what they lose is seldom, and a whole answer: one more such loss is
+    counted than was seen.
+    """
+    known = leads[~np.isnan(leads)]
+    if len(known) < ENOUGH_LEADS:
+        return False
+    return bool((known.sum() - 1.0) / (len(known) + 1) > DOUBT * known.std(ddof=1) / np.sqrt(len(known)))
+
+
+def _gains(episode: SeenEpisode, labels: Sequence[Label]) -> Array:
+    """`[3]`: `budget_gains`, of a search that was not to be stopped. Of another nothing is known: more rollouts were
+    drawn because the first had come to little."""
+    gains = budget_gains(budget_values(episode, labels))
+    return gains if episode.exhausted else np.full_like(gains, np.nan)
 
 
 def under(tensors: Tensors, name: str) -> Tensors:

@@ -24,7 +24,7 @@ from kaelum_graph.types import Array, WorkerName
 
 LOG = logging.getLogger(__name__)
 KEPT_VERSIONS = 5
-"""Of each sort: checkpoints, serving versions, and those in which a component proved itself. One is up to 12 MB."""
+"""Of each sort: checkpoints, serving versions, and those in which a component proved itself. One is up to 15 MB."""
 
 T = TypeVar("T")
 
@@ -38,7 +38,11 @@ def harmless(what: str, work: Callable[[], T], *, otherwise: T) -> T:
         return otherwise
 
 
-def new_state(router: Router, *, most: int = 16) -> LearnedState:
+MakeRewardModel = Callable[..., RewardModel]
+"""`RewardModel`, or something that takes its arguments and gives one that a measurement puts in its place."""
+
+
+def new_state(router: Router, *, most: int = 16, reward_model: MakeRewardModel = RewardModel) -> LearnedState:
     """A state that has learned nothing, for this router's workers and searches with at most `most` rollouts a wave.
 
     A component may read those that stand before it.
@@ -49,7 +53,7 @@ def new_state(router: Router, *, most: int = 16) -> LearnedState:
             noise,
             RewardDeltas(),
             RouterLearner.of(router, noise),
-            RewardModel(noise=noise, workers=router.workers),
+            reward_model(noise=noise, workers=router.workers, prototypes=router.prototypes),
             StopHead(first=FIRST_WAVE, most=most),
         ]
     )
@@ -61,7 +65,16 @@ class Learning:
     `router` is the untrained one; the learned network is put into it whenever another version serves.
     """
 
-    def __init__(self, storage: Storage, data_dir: Path, *, router: Router, learning: bool, most: int = 16) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        data_dir: Path,
+        *,
+        router: Router,
+        learning: bool,
+        most: int = 16,
+        reward_model: MakeRewardModel = RewardModel,
+    ) -> None:
         """`most`: rollouts of a search's largest wave.
 
         Where the folder can't be used (a full disk), searches go on with nothing learned, and the log says so.
@@ -71,13 +84,15 @@ class Learning:
         self._router = router
         self._installed: LearnedState | None = None
         self._lock = threading.Lock()
+
+        def make_state() -> LearnedState:
+            return new_state(router, most=most, reward_model=reward_model)
+
         try:
-            self._learner = Learner(
-                storage, versions_of(data_dir), lambda: new_state(router, most=most), keep=KEPT_VERSIONS
-            )
+            self._learner = Learner(storage, versions_of(data_dir), make_state, keep=KEPT_VERSIONS)
         except StorageError as error:
             LOG.warning("nothing is learned, and what was learned is not used: %s", error)
-            self._fresh = new_state(router, most=most)
+            self._fresh = make_state()
         if learning and self._learner is not None:
             self._learner.start()
 

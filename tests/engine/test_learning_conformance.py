@@ -9,38 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kaelum_graph.evidence import Evidence, Tier
 from kaelum_graph.feedback import Feedback, FeedbackChange
 from kaelum_graph.learning.component import Component
-from kaelum_graph.learning.deltas import RewardDeltas
-from kaelum_graph.learning.episode import STATE_SIZE, STEP_SCALARS, RolloutFeatures, SeenEpisode, SeenRollout
 from kaelum_graph.learning.log import LearningEvent
-from kaelum_graph.learning.noise_model import NoiseModel
-from kaelum_graph.learning.prm import RewardModel
-from kaelum_graph.learning.router_learner import RouterLearner
 from kaelum_graph.learning.state import LearnedState, Part, Scored, digest_of
-from kaelum_graph.learning.stop_head import StopHead
 from kaelum_graph.learning.versions import Versions
-from kaelum_graph.types import EpisodeId, WorkerName
+from kaelum_graph.types import EpisodeId
 from tests.engine.learning_parts import Mean, Order
+from tests.engine.learning_whole import searched, whole_state
 
-WORKERS = (WorkerName("math"), WorkerName("code"), WorkerName("logic"))
 EVENTS = 60
-
-
-def make_state() -> LearnedState:
-    """All that learns, in the order that a process has it in."""
-    noise = NoiseModel()
-    prototypes = np.eye(len(WORKERS), 384, dtype=np.float32)
-    return LearnedState(
-        [
-            noise,
-            RewardDeltas(),
-            RouterLearner(workers=WORKERS, prototypes=prototypes, noise=noise),
-            RewardModel(noise=noise, workers=WORKERS),
-            StopHead(),
-        ]
-    )
 
 
 class Scalar(Mean):
@@ -52,35 +30,6 @@ class Scalar(Mean):
     def load(self, tensors: dict[str, np.ndarray], meta: dict[str, int]) -> None:
         assert tensors["total"].shape == ()
         self.total, self.count = float(tensors["total"]), meta["count"]
-
-
-def unit(random: np.random.Generator, *shape: int) -> np.ndarray:
-    drawn = random.standard_normal(shape)
-    return drawn / np.linalg.norm(drawn, axis=-1, keepdims=True)
-
-
-def rollout(random: np.random.Generator, index: int) -> SeenRollout:
-    right = bool(random.random() < 0.5)
-    steps = int(random.integers(2, 4))
-    evidence = (
-        Evidence(tier=Tier.EXECUTION, source="tests", outcome="pass" if right else "fail"),
-        Evidence(tier=Tier.CROSS_CHANNEL, source="program", outcome="pass" if random.random() < 0.7 else "fail"),
-    )
-    return SeenRollout(
-        worker=WORKERS[index % len(WORKERS)],
-        operator="sample",
-        blind=index % 4 == 0,
-        cluster=0 if right else int(random.integers(1, 3)),
-        prefix=index,
-        evidence=evidence[: int(random.integers(1, 3))],
-        tokens=int(random.integers(20, 200)),
-        finish="stop",
-        features=RolloutFeatures(
-            embeddings=unit(random, steps, 384).astype(np.float16),
-            scalars=random.standard_normal((steps, len(STEP_SCALARS))).astype(np.float32),
-            states=random.standard_normal((steps, STATE_SIZE)).astype(np.float16),
-        ),
-    )
 
 
 def events() -> list[LearningEvent]:
@@ -100,19 +49,7 @@ def events() -> list[LearningEvent]:
                 )
             )  # fmt: skip
             continue
-        features = np.concatenate([unit(random, 384), random.random(14)]).astype(np.float32)
-        episode = SeenEpisode(
-            id=EpisodeId(f"e{number}"),
-            features=features,
-            probabilities=dict.fromkeys(WORKERS, 1 / 3),
-            propensities=dict.fromkeys(WORKERS, 1 / 3),
-            allocation=dict.fromkeys(WORKERS, 4),
-            answers=("4", "5", "6"),
-            chosen=0,
-            shown=0,
-            exhausted=number % 5 != 0,
-            rollouts=tuple(rollout(random, index) for index in range(12)),
-        )
+        episode = searched(f"e{number}", random, exhausted=number % 5 != 0)
         made.append(LearningEvent(sequence=number, kind="episode", episode_id=episode.id, episode=episode))
     return made
 
@@ -128,7 +65,7 @@ def taught(state: LearnedState, log: list[LearningEvent]) -> LearnedState:
 
 @pytest.fixture(scope="module")
 def whole() -> dict[str, Part]:
-    return taught(make_state(), LOG).parts()
+    return taught(whole_state(), LOG).parts()
 
 
 def equal(one: np.ndarray | None, other: np.ndarray | None) -> bool:
@@ -150,16 +87,16 @@ def differing(one: dict[str, Part], other: dict[str, Part]) -> dict[str, list[st
 
 
 def test_the_same_log_gives_the_same_state_bit_for_bit(whole: dict[str, Part]) -> None:
-    assert differing(whole, taught(make_state(), LOG).parts()) == {}
+    assert differing(whole, taught(whole_state(), LOG).parts()) == {}
 
 
 @pytest.mark.parametrize("restarts", [(20,), (7, 31, 32)])
 def test_a_restart_leaves_no_trace(tmp_path: Path, whole: dict[str, Part], restarts: tuple[int, ...]) -> None:
-    versions, state, last = Versions(tmp_path / "state"), make_state(), 0
+    versions, state, last = Versions(tmp_path / "state"), whole_state(), 0
     for at in (*restarts, EVENTS):
         taught(state, LOG[last:at])
         kept, last = versions.save(state), at
-        again = make_state()
+        again = whole_state()
         versions.load(kept, again)
         assert differing(state.parts(), again.parts()) == {}, f"loading loses something after event {at}"
         state = again
@@ -167,12 +104,12 @@ def test_a_restart_leaves_no_trace(tmp_path: Path, whole: dict[str, Part], resta
 
 
 def test_every_component_learned_something(whole: dict[str, Part]) -> None:
-    fresh = make_state().parts()
+    fresh = whole_state().parts()
     assert sorted(differing(fresh, whole)) == ["deltas", "noise", "prm", "router", "stop"]
 
 
 def test_what_was_read_for_scoring_changes_nothing(whole: dict[str, Part]) -> None:
-    state = make_state()
+    state = whole_state()
     state.load(whole)
     scored = [one for one in state.components if isinstance(one, Scored)]
     losses = [one.loss(event.episode) for one in scored for event in LOG[:10] if event.episode is not None]
@@ -184,7 +121,7 @@ def test_what_was_read_for_scoring_changes_nothing(whole: dict[str, Part]) -> No
 
 def test_an_audit_episode_trains_nothing_that_is_scored(whole: dict[str, Part]) -> None:
     audit = next(name for name in map("a{}".format, range(100)) if replace(LOG[0].episode, id=name).audit)  # pyright: ignore[reportArgumentType]
-    state = make_state()
+    state = whole_state()
     state.load(whole)
     assert LOG[0].episode is not None
     episode = replace(LOG[0].episode, id=EpisodeId(audit))

@@ -17,7 +17,6 @@ from kaelum_graph.learning.episode import STEP_SCALARS, RolloutFeatures, SeenEpi
 from kaelum_graph.learning.labels import (
     NO_ANSWER,
     Label,
-    noise_corrected,
     rollout_labels,
     step_labels,
     worker_rewards,
@@ -204,19 +203,6 @@ def test_labels_of_another_episode_are_refused() -> None:
     for refuse in (lambda: step_labels(episode(rollout(0)), []), lambda: worker_rewards(episode(rollout(0)), [])):
         with pytest.raises(ValueError, match="0 labels for 1 rollouts"):
             refuse()
-
-
-@pytest.mark.parametrize("label", [0.05, 0.5, 0.85, 0.99])
-@pytest.mark.parametrize("predicted", [0.02, 0.4, 0.9])
-def test_the_noise_corrected_gradient_is_the_losss(predicted: float, label: float) -> None:
-    def loss(logit: float) -> float:
-        return noise_corrected(1 / (1 + math.exp(-logit)), label)[0]
-
-    logit = math.log(predicted / (1 - predicted))
-    slope = (loss(logit + 1e-5) - loss(logit - 1e-5)) / 2e-5
-    assert noise_corrected(predicted, label)[1] == pytest.approx(slope, abs=1e-6)
-    if label == 0.5:
-        assert slope == pytest.approx(0.0, abs=1e-9)
 
 
 def simulated(

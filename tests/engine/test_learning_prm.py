@@ -22,6 +22,7 @@ from kaelum_graph.router import FEATURES
 from kaelum_graph.types import EpisodeId, WorkerName
 
 WORKERS = (WorkerName("math"), WorkerName("code"))
+PROTOTYPES = np.eye(len(WORKERS), EMBEDDING_SIZE, dtype=np.float32)
 WITHOUT_AGREEMENT: tuple[Group, ...] = tuple(group for group in GROUPS if group != "agreement")
 PASS = Evidence(tier=Tier.CONSTRAINT, source="equation", outcome="pass")
 FAIL = Evidence(tier=Tier.CONSTRAINT, source="equation", outcome="fail")
@@ -96,7 +97,7 @@ def trained_id(name: str, *, audit: bool = False) -> EpisodeId:
 
 
 def model(groups: Sequence[Group] = GROUPS, *, network: bool = False) -> RewardModel:
-    return RewardModel(noise=NoiseModel(), workers=WORKERS, groups=groups, network=network)
+    return RewardModel(noise=NoiseModel(), workers=WORKERS, prototypes=PROTOTYPES, groups=groups, network=network)
 
 
 def within(learned: RewardModel, count: int, *, seed: int = 99, signal: float = 1.0) -> float:
@@ -240,8 +241,11 @@ def test_load_refuses_another_models_state() -> None:
     other = model(WITHOUT_AGREEMENT)
     with pytest.raises(ValueError, match="groups of the saved reward model"):
         model().load(other.tensors(), other.meta())
-    with pytest.raises(ValueError, match="not a saved reward model"):
-        model().load({}, model().meta())
+    for missing in ("", "record.", "network."):
+        learned = model(network=True)
+        kept = {name: array for name, array in learned.tensors().items() if missing and not name.startswith(missing)}
+        with pytest.raises(ValueError, match="not a saved reward model"):
+            model(network=True).load(kept, learned.meta())
 
 
 def test_an_audit_episode_moves_nothing() -> None:

@@ -18,8 +18,9 @@ from kaelum_graph.learning.critic import PLACE, QUERY, ROLLOUT, Critic
 from kaelum_graph.learning.episode import SeenEpisode, SeenRollout
 from kaelum_graph.learning.labels import rollout_labels
 from kaelum_graph.learning.noise_model import NoiseModel
+from kaelum_graph.learning.ratings import with_ratings
 from kaelum_graph.learning.router_learner import Recipe, RouterLearner
-from kaelum_graph.router import FEATURES, Router, allocate
+from kaelum_graph.router import BUDGETS, FEATURES, Router, allocate
 from kaelum_graph.types import Array, EpisodeId, WorkerName
 
 CRITIC = ("network/skip", "network/prior", "network/hidden_gain")
@@ -276,16 +277,6 @@ def test_an_installed_router_routes_as_the_learner_says(trained: RouterLearner) 
         assert all(odds == 0 or odds >= 0.03 for odds in route.propensities.values())
 
 
-def test_a_trained_router_is_saved_and_read_back(trained: RouterLearner, tmp_path: object) -> None:
-    serving, other = router(), router(tuple(reversed(NAMES)))
-    trained.install(serving)
-    path = tmp_path / "router.safetensors"  # type: ignore[operator]
-    serving.save(path)
-    other.load(path)
-    features = features_of(0, np.random.default_rng(12))
-    assert other.probabilities(features) == pytest.approx(serving.probabilities(features), abs=1e-5)
-
-
 def test_propensities_stay_the_true_odds_of_a_trained_policy(trained: RouterLearner) -> None:
     serving = router()
     trained.install(serving)
@@ -412,18 +403,69 @@ def test_a_budget_is_worth_what_the_later_rollouts_changed() -> None:
     assert budget_gains(budget_values(early, rollout_labels(early, NoiseModel())))[0] == pytest.approx(-0.01)
 
 
-def test_the_budget_head_saves_rollouts_where_they_change_nothing() -> None:
-    made = learner()
-    random = np.random.default_rng(15)
-    for index in range(60):
-        kind = index % 2
-        rights = (True,) * 8 if kind else (False,) * 4 + (True,) * 4
-        made.learn_episode(episode_of(features_of(kind, random), {NAMES[BEST[kind]]: rights}, id=IDS[index]))
+def searched(kind: int, rights: tuple[bool, ...], random: np.random.Generator, name: str) -> SeenEpisode:
+    """A search that ran to its end."""
+    return replace(episode_of(features_of(kind, random), {NAMES[BEST[kind]]: rights}, id=name), exhausted=True)
+
+
+def served_budgets(made: RouterLearner, kind: int, random: np.random.Generator) -> set[int]:
     serving = router()
     made.install(serving)
-    budgets = [serving.route(features_of(kind, random), generator=random).rollouts for kind in (0, 1) for _ in range(5)]
-    assert budgets[:5] == [8] * 5
-    assert set(budgets[5:]) <= {4, 8}
+    return {serving.route(features_of(kind, random), generator=random).rollouts for _ in range(5)}
+
+
+def test_the_budget_head_saves_rollouts_where_they_change_nothing_once_that_is_proved() -> None:
+    made, random = learner(), np.random.default_rng(15)
+    late, early = (False,) * 4 + (True,) * 4, (True,) * 8
+    for index in range(200):
+        made.learn_episode(searched(index % 2, early if index % 2 else late, random, f"one {index}"))
+    assert made.budget_choice(features_of(1, random)) == BUDGETS.index(4), "it would choose fewer"
+    assert served_budgets(made, 1, random) == {8}, "but thirty queries show no risk of one in a hundred"
+    for index in range(200, 400):
+        made.learn_episode(searched(index % 2, early if index % 2 else late, random, f"one {index}"))
+    assert served_budgets(made, 1, random) == {4}
+    assert served_budgets(made, 0, random) == {8}, "that 8 are better than 4 says nothing of 16"
+    again = learner()
+    again.load(made.tensors(), made.meta())
+    assert served_budgets(again, 1, random) == {4}
+
+
+def test_a_greater_budget_is_served_once_searches_that_had_it_show_that_it_pays() -> None:
+    made, random = learner(), np.random.default_rng(15)
+    found = (False,) * 10 + (True,) * 6
+    for index in range(120):
+        made.learn_episode(searched(0, found, random, f"one {index}"))
+    assert served_budgets(made, 0, random) == {16}
+    assert served_budgets(learner(), 0, random) == {8}
+
+
+def test_a_budget_head_that_would_lose_answers_is_not_heard() -> None:
+    """It saves four rollouts on many queries, and one in thirty would have needed them."""
+    made, random = learner(), np.random.default_rng(15)
+    for index in range(400):
+        rights = (False,) * 4 + (True,) * 4 if index % 30 == 29 else (True,) * 8
+        made.learn_episode(searched(1, rights, random, f"one {index}"))
+    assert served_budgets(made, 1, random) == {8}
+
+
+def test_a_search_that_was_merely_not_stopped_says_nothing_of_budgets() -> None:
+    made, random = learner(), np.random.default_rng(15)
+    cut = replace(searched(0, (False,) * 4 + (True,) * 4, random, "one"), exhausted=False)
+    made.learn_episode(cut)
+    assert np.isnan(made.tensors()["replay/gains"]).all()
+
+
+def test_a_rating_that_is_taken_back_leaves_what_budgets_were_worth() -> None:
+    random = np.random.default_rng(15)
+    for exhausted in (True, False):
+        made, one = learner(), replace(searched(0, (True,) * 8, random, "one"), exhausted=exhausted)
+        made.learn_episode(one)
+        before = made.tensors()["replay/gains"]
+        said = Feedback(id="it", episode_id=one.id, score=0.0)
+        rated = with_ratings(replace(one, chosen=0), [said])
+        made.learn_feedback(FeedbackChange(sequence=2, at=0.0, before=None, after=said), rated)
+        made.learn_feedback(FeedbackChange(sequence=3, at=0.0, before=said, after=None), one)
+        np.testing.assert_array_equal(made.tensors()["replay/gains"], before)
 
 
 def test_the_critic_is_the_exact_posterior() -> None:

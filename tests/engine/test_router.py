@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from kaelum_graph.config import Effort
 from kaelum_graph.encoder import Encoder
-from kaelum_graph.errors import StorageError, UsageError
+from kaelum_graph.errors import UsageError
 from kaelum_graph.router import BUDGETS, MINIMUM_PROPENSITY, PolicyNetwork, Router, allocate, share_out
 from kaelum_graph.types import WorkerName
 from kaelum_graph.workers import all_workers
@@ -187,18 +188,36 @@ def test_building_a_router_moves_no_one_elses_random_numbers(encoder: Encoder) -
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_what_was_learned_survives_a_save_and_a_change_of_workers(encoder: Encoder, tmp_path: Path) -> None:
-    a, b, c = WorkerName("a"), WorkerName("b"), WorkerName("c")
-    before = Router(workers={a: ["cats"], b: ["dogs"]}, encoder=encoder)
+def test_beyond_the_budget_that_was_chosen_there_is_the_next_one(router: Router, encoder: Encoder) -> None:
+    features = encoder.features("What is 12 * 13?")
+
+    def given(*, rollouts: int | None = None, effort: Effort | None = None) -> int:
+        return router.route(features, generator=generator(), beyond=True, rollouts=rollouts, effort=effort).rollouts
+
+    assert given() == 16
+    assert given(rollouts=4) == 4, "a budget that was named is kept"
+    assert given(effort="low") == 4
     with torch.no_grad():
-        before.network.worker_head.bias.copy_(torch.tensor([0.5, 2.0]))
-    before.save(tmp_path / "router.safetensors")
-    after = Router(workers={c: ["fish"], b: ["dogs"]}, encoder=encoder)
-    after.load(tmp_path / "router.safetensors")
-    assert after.network.worker_head.bias.tolist() == [0.0, 2.0]
-    (tmp_path / "other").write_text("no router")
-    with pytest.raises(StorageError, match="not a saved router"):
-        after.load(tmp_path / "other")
+        router.network.budget_head.bias.fill_(20.0)
+    assert given() == 32, "there is no greater one"
+    with torch.no_grad():
+        router.network.budget_head.bias.zero_()
+
+
+def test_where_the_budget_head_is_not_heard_the_usual_budget_is_served() -> None:
+    network = PolicyNetwork(2)
+    with torch.no_grad():
+        for bias, trust, budget in (
+            (-9.0, (0, 1, 1), 8),
+            (-9.0, (1, 0, 0), 4),
+            (9.0, (1, 0, 1), 8),
+            (9.0, (1, 1, 0), 16),
+        ):
+            network.budget_head.bias.fill_(bias)
+            network.budget_trust.copy_(torch.tensor(trust))
+            _, budgets, _ = network(torch.zeros(398))
+            assert BUDGETS[int(budgets.argmax())] == budget
+            assert float(budgets.min()) >= 0.0
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_what_learns_can_be_kept_and_taken_over(while_a_model_loads: None) -> No
     router = RouterLearner(workers=WORKERS, prototypes=prototypes, noise=noise)
     other = RouterLearner(workers=WORKERS, prototypes=prototypes, noise=noise)
     other.load(router.tensors(), router.meta())
-    model, twin = RewardModel(noise=noise, workers=WORKERS), RewardModel(noise=noise, workers=WORKERS)
+    model, twin = (RewardModel(noise=noise, workers=WORKERS, prototypes=prototypes) for _ in range(2))
     twin.load(model.tensors(), model.meta())
     for one, same in ((router, other), (model, twin)):
         kept = one.tensors()
