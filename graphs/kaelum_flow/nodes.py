@@ -46,12 +46,14 @@ from kaelum_graph.answer import Answer, Cost
 from kaelum_graph.calls import call_key
 from kaelum_graph.config import Settings
 from kaelum_graph.errors import StorageError
+from kaelum_graph.learning.budgets import BEYOND_SHARE, is_beyond
 from kaelum_graph.learning.episode import is_audit
 from kaelum_graph.learning.service import harmless
 from kaelum_graph.reward import SOURCE
 from kaelum_graph.storage import CacheEntry
 from kaelum_graph.types import EpisodeId, Json, Message, Query, Shape, WorkerName
 from kaelum_graph.verdict import Verdict, decide
+from kaelum_graph.verifiers import added
 
 CACHED_CONFIDENCE = 0.75
 """An answer without an anchored check is kept for serving again from this P(correct) on."""
@@ -178,6 +180,9 @@ class ForwardNodes:
         features = state.get("features")
         assert features is not None, "the embed node runs first"
         forced = settings.worker or (None if settings.routing else UNROUTED)
+        # One budget more than was chosen, all of it, for what that is worth to be seen.
+        share = beyond_share(settings)
+        beyond = share > 0 and is_beyond(EpisodeId(state.get("episode_id", "")))
         route = self.services.learned.router.route(
             features,
             deltas=harmless(
@@ -188,8 +193,10 @@ class ForwardNodes:
             rollouts=settings.sims,
             depth=settings.depth,
             worker=None if forced is None else WorkerName(forced),
+            beyond=beyond,
         )
         taken = {**dataclasses.asdict(route), **self._weights(), **self._full_run(state, settings)}
+        taken |= {"full_run": taken["full_run"] or beyond, "beyond_share": share}
         told_of(state, writer)(route_event(taken))
         return {"route": taken}
 
@@ -371,7 +378,7 @@ class ForwardNodes:
     def _scope(self, settings: Settings, query: Query, shape: Shape | None) -> str:
         """Answers of another model, another forced worker or another conversation are never served.
 
-        Nor is one answer where several were asked for, or one in another form.
+        Nor is one answer where several were asked for, one in another form, or one that an added verifier has not seen.
         """
         turns = conversation_key(query.history)
         key: list[object] = [self.services.model_name, settings.worker, settings.routing, turns]
@@ -383,6 +390,8 @@ class ForwardNodes:
             key.append({"shape": dataclasses.asdict(shape)})
         if (sources := self.services.sources_key()) is not None:
             key.append(sources)
+        if checks := added():
+            key.append({"verifiers": [check.name for check in checks]})
         return hashlib.sha256(json.dumps(key).encode()).hexdigest()
 
     def _answer(self, state: KaelumState) -> Answer:
@@ -423,6 +432,13 @@ class ForwardNodes:
 def seconds_taken(state: KaelumState) -> float:
     """How long the query has been worked on; a reviewer's time is not counted."""
     return time.time() - state.get("started_at", time.time()) + state.get("seconds_before", 0.0)
+
+
+def beyond_share(settings: Settings) -> float:
+    """How probable it is that a query gets more rollouts than the router chose: 0 where that isn't the router's choice,
+    the search is to be repeatable, or the router learns nothing from it."""
+    named = (settings.sims, settings.effort, settings.seed, settings.worker)
+    return BEYOND_SHARE if settings.learning and settings.routing and named == (None,) * 4 else 0.0
 
 
 def route_event(route: Json) -> Json:

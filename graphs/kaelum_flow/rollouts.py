@@ -21,7 +21,7 @@ from kaelum_graph.operators import fault, possible_operators
 from kaelum_graph.reward import path_score, step_scores
 from kaelum_graph.tree import Operator, Propose, Rollout, SearchTree, Simulation, rollout_value
 from kaelum_graph.types import Candidate, Json, Query, RolloutId, WorkerName
-from kaelum_graph.verifiers import check_safely, verifier
+from kaelum_graph.verifiers import Verifier, added, check_safely, verifier
 from kaelum_graph.workers.base import Worker
 
 OPERATORS = get_args(Operator)
@@ -135,7 +135,7 @@ def judge(
     prefix: str = "",
     prm_weight: float = 0.0,
 ) -> Rollout:
-    """Conclude one sample and gather its evidence: run its program, read its answer, ask the worker's verifiers.
+    """Conclude one sample and gather its evidence: run its program, read its answer, ask the verifiers.
 
     `prefix` is the text of the steps down to the node that a branch started from; only what follows is cut into steps.
     `prm_weight` is what the likelihood of its steps counts in its value.
@@ -151,7 +151,7 @@ def judge(
     if simulation.operator == "verify":
         evidence = (verification(text, services.sandbox),)
     elif candidate.answer is not None or candidate.program is not None:
-        evidence = tuple(check_safely(verifier(name), query, candidate, services.sandbox) for name in worker.verifiers)
+        evidence = tuple(check_safely(one, query, candidate, services.sandbox) for one in asked_about(worker))
     steps = worker.split_steps(text.removeprefix(prefix))
     if simulation.operator in DETACHED:
         # Its steps answer another prompt than the question's: no branch may begin inside it.
@@ -170,6 +170,12 @@ def judge(
         completion_tokens=item.get("completion_tokens", 0),
         value=rollout_value(evidence, score.value if score else None, prm_weight=prm_weight),
     )
+
+
+def asked_about(worker: Worker) -> list[Verifier]:
+    """Who is asked about a worker's candidates: the verifiers it names, in its order, then those that were added."""
+    named = [verifier(name) for name in worker.verifiers]
+    return [*named, *(one for one in added(worker.name) if one.name not in worker.verifiers)]
 
 
 def conclude(services: Services, worker: Worker, query: Query, item: Json, rollout_id: RolloutId) -> Candidate:

@@ -3,24 +3,27 @@
 A verifier registers itself with `@register` (a `Verifier` class) or `@evidence` (one function). Installed packages add
 theirs through the entry point group "kaelum.verifiers": each entry names a module that registers on import, or a
 `Verifier` class.
+
+Which of the built-in ones look at a candidate its worker says (`Worker.verifiers`). One that was added looks at every
+worker's candidates, or at those of the workers it names.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.metadata import entry_points
-from typing import ClassVar, TypeVar
+from typing import ClassVar, TypeVar, get_args
 
 from kaelum_graph.errors import UsageError
-from kaelum_graph.evidence import Evidence, ModelScore, Tier
+from kaelum_graph.evidence import Evidence, ModelScore, Outcome, Tier
 from kaelum_graph.sandbox.base import Sandbox
 from kaelum_graph.types import Candidate, Query
 from kaelum_graph.verifiers.base import Verifier
 
-__all__ = ["QUERY_CHECKS", "Verifier", "available", "check_safely", "evidence", "register", "verifier"]
+__all__ = ["QUERY_CHECKS", "Verifier", "added", "available", "check_safely", "evidence", "register", "verifier"]
 
 Kind = TypeVar("Kind", bound=Verifier)
 Check = Callable[[Query, Candidate], "bool | Evidence | None"]
@@ -35,25 +38,34 @@ _BUILT_IN = (
     "agreement", "arithmetic", "bases", "calculus", "constraints", "counting", "durations", "equations", "expressions",
     "liars", "logic", "orderings", "programs", "puzzles", "sources", "structure", "syllogisms",
 )  # fmt: skip
+_OTHER_VOTERS = ("outcome", "person", "rubric", "verification")
+"""Names under which votes are cast that no verifier gives: by an outcome, a person, the judge, a verifying program."""
 _ENTRY_POINTS = "kaelum.verifiers"
 _registry: dict[str, Verifier] = {}
 
 
 def register(kind: type[Kind]) -> type[Kind]:
-    """Class decorator: makes one instance of `kind` known under its `name`. Raises `UsageError` for a taken name."""
+    """Class decorator: makes one instance of `kind` known under its `name`.
+
+    Raises `UsageError` for a name that is taken, a built-in verifier's above all, and for a `tier` or `workers` of
+    another type than `Verifier` states.
+    """
     _add(kind())
     return kind
 
 
-def evidence(*, name: str, tier: Tier) -> Callable[[Check], Check]:
+def evidence(*, name: str, tier: Tier, workers: Sequence[str] | None = None) -> Callable[[Check], Check]:
     """Function decorator: registers `check(query, candidate)` as the verifier `name`.
 
     The function returns True (pass), False (fail), None (nothing to check: unscored) or an `Evidence` of its own with a
-    reason; the first line of its docstring is the reason of a bare fail.
+    reason; the first line of its docstring is the reason of a bare fail. It is asked about the candidates of `workers`,
+    of all of them without that. Raises `UsageError` as `register` does, and for an `async` function.
     """
 
     def decorate(check: Check) -> Check:
-        _add(_FunctionVerifier(name, tier, check))
+        if inspect.iscoroutinefunction(check):
+            raise UsageError(f"Verifier '{name}' is an async function; it has to return its verdict, not await one.")
+        _add(_FunctionVerifier(name, tier, check, workers=workers))
         return check
 
     return decorate
@@ -73,14 +85,27 @@ def available() -> dict[str, Verifier]:
     return dict(sorted(_registry.items()))
 
 
+def added(worker: str | None = None) -> tuple[Verifier, ...]:
+    """The verifiers beside the built-in ones that look at candidates of `worker` (of any, without one), by name."""
+    found = [one for name, one in available().items() if name not in _built_in()]
+    return tuple(one for one in found if worker is None or one.workers is None or worker in one.workers)
+
+
 def check_safely(verifier: Verifier, query: Query, candidate: Candidate, sandbox: Sandbox) -> Evidence:
-    """What `verifier` says; "unscored" with the reason when it raises or returns something that is no `Evidence`."""
+    """What `verifier` says; "unscored" with the reason when it raises or returns something that is no `Evidence`.
+
+    So is an `Evidence` with a field that is none: what was made of it would be found out far from here.
+    """
     try:
         found: object = verifier.check(query, candidate, sandbox)
     except Exception as error:
         return _unscored(verifier, f"{type(error).__name__}: {error}".splitlines()[0])
     if not isinstance(found, Evidence):
         return _unscored(verifier, f"{verifier.name} returned {type(found).__name__}, not Evidence")
+    if not isinstance(found.tier, Tier) or found.outcome not in get_args(Outcome):
+        return _unscored(verifier, f"{verifier.name} returned tier {found.tier!r}, outcome {found.outcome!r}")
+    if not isinstance(found.source, str) or not isinstance(found.reason, str):
+        return _unscored(verifier, f"{verifier.name} returned a source or a reason that is no text")
     return found
 
 
@@ -90,9 +115,10 @@ class _FunctionVerifier(Verifier):
     name: ClassVar[str] = ""
     tier: ClassVar[Tier] = Tier.CROSS_CHANNEL
 
-    def __init__(self, name: str, tier: Tier, check: Check) -> None:
+    def __init__(self, name: str, tier: Tier, check: Check, *, workers: Sequence[str] | None) -> None:
         self.name = name  # pyright: ignore[reportAttributeAccessIssue]
         self.tier = tier  # pyright: ignore[reportAttributeAccessIssue]
+        self.workers = workers  # pyright: ignore[reportAttributeAccessIssue]
         self._check = check
         self._failure = (inspect.getdoc(check) or f"{name} does not hold").splitlines()[0]
 
@@ -111,11 +137,29 @@ class _FunctionVerifier(Verifier):
 
 
 def _add(instance: Verifier) -> None:
+    if not _is_own(instance):
+        # So that a built-in one's name is taken whoever is imported first.
+        _built_in()
+        _check(instance)
     known = _registry.get(instance.name)
     # The same module imported again (a reload) replaces its own; two sources of one name are a mistake.
     if known is not None and not _same_origin(known, instance):
         raise UsageError(f"Verifier '{instance.name}' is already registered by {_origin(known)}.")
     _registry[instance.name] = instance
+
+
+def _check(instance: Verifier) -> None:
+    """Raises `UsageError` for what would only be found out in the middle of a search."""
+    if instance.name in _OTHER_VOTERS:
+        raise UsageError(f"Verifier '{instance.name}' has a name under which others vote; choose another.")
+    if not isinstance(instance.tier, Tier):
+        raise UsageError(f"Verifier '{instance.name}' has the tier {instance.tier!r}, not a Tier like Tier.CONSTRAINT.")
+    if isinstance(instance.workers, str):
+        raise UsageError(f"Verifier '{instance.name}' has workers={instance.workers!r}, not names like ('math',).")
+
+
+def _is_own(instance: Verifier) -> bool:
+    return _origin(instance).startswith(f"{__name__}.")
 
 
 def _origin(instance: Verifier) -> str:
@@ -134,10 +178,20 @@ def _unscored(verifier: Verifier, reason: str) -> Evidence:
 
 
 @cache
-def _load() -> None:
+def _built_in() -> frozenset[str]:
+    """The names of this package's own verifiers, fixed once all of them are imported."""
     for module in _BUILT_IN:
         importlib.import_module(f"{__name__}.{module}")
+    return frozenset(name for name, instance in tuple(_registry.items()) if _is_own(instance))
+
+
+@cache
+def _load() -> None:
+    _built_in()
     for entry in entry_points(group=_ENTRY_POINTS):
         loaded: object = entry.load()
-        if isinstance(loaded, type) and issubclass(loaded, Verifier) and loaded.name not in _registry:
-            register(loaded)
+        if isinstance(loaded, type) and issubclass(loaded, Verifier):
+            known = _registry.get(loaded.name)
+            # The module that the class lies in may have registered it already.
+            if type(known) is not loaded:
+                register(loaded)

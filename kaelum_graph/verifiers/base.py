@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 from kaelum_graph.evidence import Evidence, Tier
@@ -15,6 +16,9 @@ class Verifier(ABC):
 
     name: ClassVar[str]
     tier: ClassVar[Tier]
+    workers: ClassVar[Sequence[str] | None] = None
+    """Of an added verifier: the workers whose candidates it is asked about; None for all. A worker itself names the
+    built-in ones it wants."""
 
     @abstractmethod
     def check(self, query: Query, candidate: Candidate, sandbox: Sandbox) -> Evidence:

@@ -88,6 +88,20 @@ def test_evidence_draws_the_search_below_the_better_prefix() -> None:
     assert all(tree.prefix(item.node_id).startswith("good\n") for item in chosen)
 
 
+@pytest.mark.parametrize(("last", "operator"), [("fail", "sample"), ("pass", "branch")])
+def test_a_step_is_not_descended_into_below_which_every_rollout_was_refuted(last: Outcome, operator: Operator) -> None:
+    tree = SearchTree()
+    first, *others = wave(tree, 4)
+    finish(tree, first, ("right at once",), outcome="pass")
+    outcomes: list[Outcome] = ["fail", "fail", last]
+    for index, (simulation, outcome) in enumerate(zip(others, outcomes, strict=True)):
+        finish(tree, simulation, ("slip\n", f"{index}\n", "end"), outcome=outcome)
+    # Without widening a new draw is no arm of its own: what is tried is the only step that goes on.
+    chosen = select(tree, slots=1, allocation={MATH: 64}, max_depth=1, widening=0.0)
+    assert [item.operator for item in chosen] == [operator]
+    assert tree.prefix(chosen[0].node_id) == ("slip\n" if operator == "branch" else "")
+
+
 def test_visits_in_flight_spread_a_wave() -> None:
     tree = SearchTree()
     for index, simulation in enumerate(wave(tree, 4)):

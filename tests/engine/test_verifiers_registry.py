@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Generator
 from importlib.metadata import EntryPoint
 from typing import Any, cast
@@ -9,11 +11,14 @@ from typing import Any, cast
 import pytest
 
 from kaelum_graph import verifiers
+from kaelum_graph.attempts import VERIFICATION
 from kaelum_graph.errors import UsageError
-from kaelum_graph.evidence import Evidence, ModelScore, Tier
+from kaelum_graph.evidence import Evidence, ModelScore, Outcome, Tier
+from kaelum_graph.learning.ratings import OUTCOME, PERSON
+from kaelum_graph.rubric import SOURCE as RUBRIC
 from kaelum_graph.sandbox.base import Limits, ProgramResult, Sandbox
 from kaelum_graph.types import Candidate, Query, RolloutId, WorkerName
-from kaelum_graph.verifiers import QUERY_CHECKS, available, check_safely, evidence, register, verifier
+from kaelum_graph.verifiers import QUERY_CHECKS, added, available, check_safely, evidence, register, verifier
 from kaelum_graph.verifiers.base import Verifier
 
 QUERY = Query(text="What is 2 + 2?")
@@ -103,6 +108,91 @@ def test_a_name_is_taken_once() -> None:
         evidence(name="arithmetic", tier=Tier.CONSTRAINT)(lambda query, candidate: True)
 
 
+def test_a_built_in_name_is_taken_whoever_is_imported_first() -> None:
+    program = (
+        "from kaelum_graph.errors import UsageError\n"
+        "from kaelum_graph.evidence import Tier\n"
+        "from kaelum_graph.verifiers import evidence\n"
+        "try:\n"
+        "    evidence(name='arithmetic', tier=Tier.CONSTRAINT)(lambda query, candidate: True)\n"
+        "except UsageError as error:\n"
+        "    print(error)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout.startswith("Verifier 'arithmetic' is already registered by kaelum_graph.verifiers.arithmetic.")
+
+
+@pytest.mark.parametrize("name", [PERSON, OUTCOME, RUBRIC, VERIFICATION])
+def test_a_name_under_which_others_vote_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=f"'{name}' has a name under which others vote"):
+        evidence(name=name, tier=Tier.CONSTRAINT)(lambda query, candidate: True)
+
+
+def test_what_is_added_is_apart_from_what_is_built_in() -> None:
+    assert added() == ()
+    evidence(name="zeal", tier=Tier.CONSTRAINT)(lambda query, candidate: True)
+    evidence(name="form", tier=Tier.CONSTRAINT, workers=("creative", "analysis"))(lambda query, candidate: True)
+    assert [one.name for one in added()] == ["form", "zeal"]
+    assert [one.name for one in added("math")] == ["zeal"]
+    assert [one.name for one in added("analysis")] == ["form", "zeal"]
+
+
+def test_the_same_function_defined_anew_replaces_itself() -> None:
+    for verdict in (True, False):
+
+        @evidence(name="edited", tier=Tier.CONSTRAINT)
+        def edited(query: Query, candidate: Candidate, verdict: bool = verdict) -> bool:
+            return verdict
+
+    assert check_safely(verifier("edited"), QUERY, CANDIDATE, NoSandbox()).outcome == "fail"
+
+
+def test_a_bad_registration_is_one_clear_line() -> None:
+    async def later(query: Query, candidate: Candidate) -> bool:
+        return True
+
+    with pytest.raises(UsageError, match="'slow' is an async function"):
+        evidence(name="slow", tier=Tier.CONSTRAINT)(cast("Any", later))
+    with pytest.raises(UsageError, match="has the tier 'V', not a Tier"):
+        evidence(name="tierless", tier=cast("Any", "V"))(lambda query, candidate: True)
+    with pytest.raises(UsageError, match="has workers='math', not names"):
+        evidence(name="one", tier=Tier.CONSTRAINT, workers="math")(lambda query, candidate: True)
+    assert added() == ()
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        Evidence(tier=cast("Tier", "V"), source="own", outcome="pass"),
+        Evidence(tier=Tier.CONSTRAINT, source="own", outcome=cast("Outcome", "passed")),
+        Evidence(tier=Tier.CONSTRAINT, source="own", outcome="fail", reason=cast("str", None)),
+    ],
+)
+def test_evidence_with_a_field_that_is_none_gives_no_vote(found: Evidence) -> None:
+    evidence(name="own", tier=Tier.CONSTRAINT)(lambda query, candidate: found)
+    told = check_safely(verifier("own"), QUERY, CANDIDATE, NoSandbox())
+    assert (told.tier, told.outcome) == (Tier.CONSTRAINT, "unscored")
+    assert told.reason.startswith("own returned")
+
+
+def test_an_installed_verifier_takes_no_built_in_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Taking(Verifier):
+        name = "arithmetic"
+        tier = Tier.CONSTRAINT
+
+        def check(self, query: Query, candidate: Candidate, sandbox: Sandbox) -> Evidence:
+            return Evidence(tier=self.tier, source=self.name, outcome="pass")
+
+    class Entry:
+        def load(self) -> type[Verifier]:
+            return Taking
+
+    monkeypatch.setattr(verifiers, "entry_points", lambda group: [Entry()])
+    verifiers._load.cache_clear()
+    with pytest.raises(UsageError, match="'arithmetic' is already registered"):
+        verifier("arithmetic")
+
+
 def test_an_installed_package_adds_a_verifier(monkeypatch: pytest.MonkeyPatch) -> None:
     class Plugged(Verifier):
         name = "plugged"
@@ -121,3 +211,4 @@ def test_an_installed_package_adds_a_verifier(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(verifiers, "entry_points", installed)
     verifiers._load.cache_clear()
     assert check_safely(verifier("plugged"), QUERY, CANDIDATE, NoSandbox()).outcome == "pass"
+    assert [one.name for one in added()] == ["plugged"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -146,3 +147,31 @@ def test_a_branch_tells_how_many_steps_it_was_given(make_kaelum: MakeKaelum) -> 
     ]
     assert any(begun)
     assert [one.begun for one in seen.rollouts] == begun
+
+
+@pytest.mark.parametrize(
+    ("options", "rollouts", "share"),
+    [
+        ({}, 16, 0.03),
+        ({"sims": 8}, 8, 0.0),
+        ({"effort": "low"}, 4, 0.0),
+        ({"seed": 3}, 8, 0.0),
+        ({"worker": "math"}, 8, 0.0),
+    ],
+)
+def test_some_searches_show_what_a_greater_budget_is_worth(
+    make_kaelum: MakeKaelum, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], rollouts: int, share: float
+) -> None:
+    monkeypatch.setattr("kaelum_flow.nodes.is_beyond", lambda episode_id: True)
+    monkeypatch.setattr(StopHead, "full_run", lambda self, episode_id: False)
+    kaelum = make_kaelum(lambda request, k: boxed("7"), seed=None, max_reflections=0)
+    answer = kaelum.ask(APPLES, **options)
+    (seen,) = seen_of(kaelum)
+    record = kaelum.services.storage.episode(answer.id)
+    assert record is not None
+    assert [seen.budget, record["route"]["beyond_share"]] == [rollouts, share]
+    if share:
+        assert len(seen.rollouts) == 16, "however well the first agree"
+        assert seen.exhausted
+    else:
+        assert not seen.exhausted
