@@ -33,7 +33,7 @@ from benchmarks.replay import bank_queries, prior_router
 from kaelum_graph.posterior import anchored_vote
 from kaelum_graph.workers import all_workers
 
-CHECKPOINTS = (0, 50, 100, 200, 300, 400)
+CHECKPOINTS = (0, 50, 100, 200, 300, 400, 500)
 WORKERS_PER_QUERY = 3
 WITHOUT, WITH, TEXT = "all without agreement", "all", "MiniLM alone"
 DRAWN = (

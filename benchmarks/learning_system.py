@@ -1,12 +1,12 @@
 """The whole system frozen after so many queries of a stream, asked queries that it never saw, at equal tokens.
 
-    python benchmarks/learning_system.py --folder bench-results/bank --orders 5
+    python benchmarks/learning_system.py --folder bench-results/bank --budgets 4 8
 
 The stream is replayed from the rollout bank in random orders. Each query is routed by the policy of that moment (budget
 8, guests included), its rollouts are drawn from the bank, and every component learns from the evidence; where a
 worker's recorded rollouts are used up, the rest go to the next workers of the ranking. After 0, 50, 100, 200 and 400
 queries everything is frozen and asked the held-out queries of the streamed families and all queries of the families
-that are never streamed.
+that are never streamed, with each of the `--budgets` at most.
 
 Every figure is of the same queries. "Equal tokens": the untrained system is given the smallest budget at which its mean
 tokens a query reach those of the learned one, so that ties go to the untrained. `right` is the benchmark's scorer's
@@ -20,11 +20,15 @@ import copy
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -49,7 +53,7 @@ from kaelum_graph.types import Candidate, RolloutId, WorkerName
 
 BUDGET, LARGEST_WAVE = 8, 16
 CHECKPOINTS = (0, 50, 100, 200, 300, 400, 500)
-BUDGETS = (2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 20, 24)
+BUDGETS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 20, 24)
 VARIANTS = {
     "untrained": (False, False, False),
     "router": (True, False, False),
@@ -240,12 +244,105 @@ def interval(values: np.ndarray, *, resamples: int = 2000) -> tuple[float, float
     return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Asking:
+    """What every variant made of the same queries after so many streamed ones, of each order `[Q]`."""
+
+    right: Sequence[np.ndarray]
+    gains: Sequence[np.ndarray]
+    tokens: Sequence[np.ndarray]
+
+    @classmethod
+    def of(
+        cls, queries: Sequence[BankQuery], known: Frozen, ladder: Mapping[int, Sequence[Answered]], *, budget: int
+    ) -> dict[str, Asking]:
+        """One order's, by variant. `ladder`: the untrained system at every budget."""
+        router, state, found = learned_router(known.state), known.state, dict[str, Asking]()
+        for name, (with_router, with_model, with_stop) in VARIANTS.items():
+            made = asked(
+                queries,
+                router if with_router else prior_router(),
+                budget=budget,
+                model=state.component(RewardModel) if with_model else None,
+                calibrate=known.calibration if with_model else None,
+                stop=state.component(StopHead) if with_stop else None,
+            )
+            spent = float(np.mean([one.tokens for one in made]))
+            equal = next(
+                (one for one in ladder.values() if np.mean([each.tokens for each in one]) >= spent), ladder[BUDGETS[-1]]
+            )
+            right, base = (np.array([one.right for one in answered], dtype=float) for answered in (made, equal))
+            tokens = np.array([one.tokens for one in made], dtype=float)
+            found[name] = cls(right=[right], gains=[right - base], tokens=[tokens])
+        return found
+
+    def plus(self, other: Asking) -> Asking:
+        """Both one's orders."""
+        return Asking(
+            right=[*self.right, *other.right],
+            gains=[*self.gains, *other.gains],
+            tokens=[*self.tokens, *other.tokens],
+        )
+
+    def row(self, places: Sequence[int]) -> dict[str, float]:
+        """The figures over some of the queries: each query's mean over the orders, resampled."""
+        gain = np.mean(self.gains, axis=0)[places]
+        low, high = interval(gain)
+        right, tokens = (float(np.mean(values, axis=0)[places].mean()) for values in (self.right, self.tokens))
+        return {"right": right, "gain": float(gain.mean()), "low": low, "high": high, "tokens": tokens}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Figure:
+    """One cell: `gain` is over the untrained system at equal tokens, `low` to `high` its 95% interval."""
+
+    budget: int
+    sort: str
+    queries: int
+    variant: str
+    right: float
+    gain: float
+    low: float
+    high: float
+    tokens: float
+
+
+def plot(figures: Sequence[Figure], path: Path) -> None:
+    """The learning curves of the router and reward model together, by budget: points gained, and tokens spent."""
+    drawn = [one for one in figures if one.variant == "router and reward model"]
+    sorts = list(dict.fromkeys(one.sort for one in drawn))
+    shape, (above, below) = plt.subplots(
+        2, len(sorts), figsize=(11, 6), sharex=True, sharey="row", layout="constrained"
+    )
+    for column, sort in enumerate(sorts):
+        for number, budget in enumerate(dict.fromkeys(one.budget for one in drawn)):
+            curve = [one for one in drawn if (one.sort, one.budget) == (sort, budget)]
+            counts = [one.queries for one in curve]
+            colour, name = f"C{number}", f"{budget} rollouts at most"
+            above[column].plot(counts, [100 * one.gain for one in curve], "o-", color=colour, markersize=3, label=name)
+            above[column].fill_between(
+                counts, [100 * one.low for one in curve], [100 * one.high for one in curve], color=colour, alpha=0.12
+            )
+            below[column].plot(counts, [one.tokens for one in curve], "o-", color=colour, markersize=3)
+        above[column].axhline(0, color="grey", linewidth=0.8)
+        above[column].set_title(sort)
+        below[column].set_xlabel("queries learned from")
+    above[0].set_ylabel("points over untrained, equal tokens")
+    below[0].set_ylabel("tokens a query")
+    below[0].set_ylim(bottom=0)
+    above[0].legend(fontsize=8)
+    shape.savefig(path, dpi=120)
+    plt.close(shape)
+
+
 def main() -> None:
     """Learn, freeze, ask, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("bench-results/bank"))
-    parser.add_argument("--orders", type=int, default=5, help="random orders of the stream")
+    parser.add_argument("--orders", type=int, default=20, help="random orders of the stream")
+    parser.add_argument("--budgets", type=int, nargs="+", default=[BUDGET], help="rollouts at most a query when asked")
     parser.add_argument("--json", type=Path, help="write all figures here")
+    parser.add_argument("--images", type=Path, default=Path("docs/images"))
     arguments = parser.parse_args()
     everything = bank_queries(arguments.folder)
     streamed = [query for query in everything if query.sort == "stream"]
@@ -254,64 +351,42 @@ def main() -> None:
     print(f"{len(streamed)} streamed queries; asked: {len(others)}, {arguments.orders} orders\n")
     # The untrained system at every budget: what it does with as many tokens as the learned one took.
     ladder = {budget: asked(others, prior_router(), budget=budget) for budget in BUDGETS}
-    rights: dict[tuple[str, int], list[np.ndarray]] = {}
-    gains: dict[tuple[str, int], list[np.ndarray]] = {}
-    tokens: dict[tuple[str, int], list[np.ndarray]] = {}
+    found: dict[tuple[int, int, str], Asking] = {}
     for number in range(arguments.orders):
         order = np.random.default_rng([5, number]).permutation(len(streamed)).tolist()
         for count, known in stream(streamed, order, checkpoints, number=number).items():
-            state = known.state
-            router, model, stop = learned_router(state), state.component(RewardModel), state.component(StopHead)
-            for name, (with_router, with_model, with_stop) in VARIANTS.items():
-                made = asked(
-                    others,
-                    router if with_router else prior_router(),
-                    budget=BUDGET,
-                    model=model if with_model else None,
-                    calibrate=known.calibration if with_model else None,
-                    stop=stop if with_stop else None,
-                )
-                spent = float(np.mean([one.tokens for one in made]))
-                right = np.array([one.right for one in made], dtype=float)
-                equal = next(
-                    (found for found in ladder.values() if np.mean([one.tokens for one in found]) >= spent),
-                    ladder[BUDGETS[-1]],
-                )
-                base = np.array([one.right for one in equal], dtype=float)
-                rights.setdefault((name, count), []).append(right)
-                gains.setdefault((name, count), []).append(right - base)
-                tokens.setdefault((name, count), []).append(np.array([one.tokens for one in made], dtype=float))
+            for budget in arguments.budgets:
+                for name, made in Asking.of(others, known, ladder, budget=budget).items():
+                    key = (budget, count, name)
+                    found[key] = found[key].plus(made) if key in found else made
         print(f"# order {number + 1} done", file=sys.stderr, flush=True)
     sorts = {
         "all": list(range(len(others))),
         "held out": [index for index, query in enumerate(others) if query.sort == "held out"],
         "unseen families": [index for index, query in enumerate(others) if query.sort == "unseen"],
     }
-    figures: list[dict[str, object]] = []
-    for sort, places in sorts.items():
-        print(f"\n**{sort}**, {len(places)} queries\n")
-        print("| learned from | " + " | ".join(VARIANTS) + " |")
-        print("|---|" + "---|" * len(VARIANTS))
-        for count in checkpoints:
-            cells: list[str] = []
-            for name in VARIANTS:
-                right = np.mean(rights[(name, count)], axis=0)[places]
-                gain = np.mean(gains[(name, count)], axis=0)[places]
-                low, high = interval(gain)
-                spent = float(np.mean(tokens[(name, count)], axis=0)[places].mean())
-                points = f"{gain.mean() * 100:+.1f} ({low * 100:+.1f} to {high * 100:+.1f})"
-                cells.append(f"{right.mean():.1%}; {points}; {spent:.0f}")
-                figures.append(
-                    {"sort": sort, "queries": count, "variant": name, "right": right.mean(), "gain": gain.mean(),
-                     "low": low, "high": high, "tokens": spent}
-                )  # fmt: skip
-            print(f"| {count} | " + " | ".join(cells) + " |")
+    figures: list[Figure] = []
+    for budget in arguments.budgets:
+        for sort, places in sorts.items():
+            print(f"\n**{sort}**, {len(places)} queries, budget {budget}\n")
+            print("| learned from | " + " | ".join(VARIANTS) + " |")
+            print("|---|" + "---|" * len(VARIANTS))
+            for count in checkpoints:
+                cells: list[str] = []
+                for name in VARIANTS:
+                    row = found[budget, count, name].row(places)
+                    points = f"{row['gain'] * 100:+.1f} ({row['low'] * 100:+.1f} to {row['high'] * 100:+.1f})"
+                    cells.append(f"{row['right']:.1%}; {points}; {row['tokens']:.0f}")
+                    figures.append(Figure(budget=budget, sort=sort, queries=count, variant=name, **row))
+                print(f"| {count} | " + " | ".join(cells) + " |")
     print(
         "\nEach cell: right; points over the untrained system at equal tokens with its 95% interval over queries; "
         "mean tokens a query."
     )
     if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+        arguments.json.write_text(json.dumps([asdict(one) for one in figures], indent=1), encoding="utf-8")
+    arguments.images.mkdir(parents=True, exist_ok=True)
+    plot(figures, arguments.images / "whole-system.png")
 
 
 if __name__ == "__main__":

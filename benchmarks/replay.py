@@ -6,7 +6,7 @@
 The packed bank, beside this file, is what was judged without the embeddings. A folder in which nothing was recorded is
 filled from it at first use.
 
-Judging runs each rollout's program in the sandbox and asks its worker's verifiers, exactly as a search does; embeddings
+Judging runs each rollout's program in the sandbox and asks its worker's own verifiers, as a search does; embeddings
 are MiniLM's. `right` is the benchmark's scorer's word, for evaluation alone: it is never in a `SeenEpisode`.
 """
 

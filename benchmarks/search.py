@@ -24,6 +24,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,13 +32,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "graphs"))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.recorded import RecordedModel
+from benchmarks.stand_ins import RandomModel, Rescored, TrustedRandomModel, WeightlessModel
 from benchmarks.tasks import Task, tasks
 from benchmarks.workers import interval, load
 from kaelum_flow.facade import Kaelum
 from kaelum_graph.answers import clean, final_answer, last_line
 from kaelum_graph.clusters import cluster
 from kaelum_graph.config import Settings
-from kaelum_graph.models.base import Capabilities, Generation, GenerationRequest, PolicyModel, Sample, Sampling
+from kaelum_graph.encoder import Encoder
+from kaelum_graph.models.base import GenerationRequest, PolicyModel, Sample, Sampling
 from kaelum_graph.reward import path_score, step_scores
 from kaelum_graph.sandbox.base import Sandbox
 from kaelum_graph.types import Message, Query, WorkerName
@@ -88,59 +91,51 @@ class NoSandbox(Sandbox):
         """Nothing to close."""
 
 
-class Rescored(PolicyModel):
-    """A model whose log-probabilities, and with them the search's reward model, are noise, or withheld."""
-
-    def __init__(self, model: PolicyModel, *, noise: bool) -> None:
-        self.name = model.name
-        self._model, self._noise = model, noise
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """Those of the model behind."""
-        return self._model.capabilities
-
-    def generate(self, requests: Sequence[GenerationRequest], **how: Any) -> list[Generation]:
-        """The model's own samples, their scores replaced."""
-        return [
-            replace(one, samples=tuple(self._rescored(sample) for sample in one.samples))
-            for one in self._model.generate(requests, **how)
-        ]
-
-    def count_tokens(self, messages: Sequence[Message]) -> int:
-        """As the model behind counts."""
-        return self._model.count_tokens(messages)
-
-    def _rescored(self, sample: Sample) -> Sample:
-        if not self._noise or sample.token_logprobs is None:
-            return replace(sample, token_logprobs=None, token_texts=None)
-        # One level a sample: noise that is drawn anew for each token averages out over a step.
-        chance = random.Random(sample.text)
-        return replace(sample, token_logprobs=(-chance.expovariate(1.0),) * len(sample.token_logprobs))
-
-
 @dataclass(frozen=True, kw_only=True)
 class Contender:
     """A variant of the search: per-query options, and what is taken away from it.
 
-    `scores` are the reward model's: the model's own, none, or random ones.
+    `scores` are those of steps, likelihood and the learned reward model's: the search's own, none (neither counts),
+    random ones that weigh what they earn, or random ones with the reward model's λ at 1 throughout.
     """
 
     options: dict[str, Any] = field(default_factory=dict[str, Any])
     tools: bool = True
     verifiers: bool = True
-    scores: Literal["own", "none", "random"] = "own"
+    scores: Literal["own", "none", "random", "trusted"] = "own"
 
 
+NO_SCORES, RANDOM_SCORES = "search, no reward model", "search, random reward model"
+TRUSTED_NOISE = "search, random reward model, trusted"
 SEARCHES: dict[str, Contender] = {
     "search": Contender(),
-    "search, no reward model": Contender(scores="none"),
-    "search, random reward model": Contender(scores="random"),
+    NO_SCORES: Contender(scores="none"),
+    RANDOM_SCORES: Contender(scores="random"),
+    TRUSTED_NOISE: Contender(scores="trusted"),
     "search, no early stopping": Contender(options={"early_stop": False}),
     "search, no reflection": Contender(options={"max_reflections": 0}),
     "search, no verifiers": Contender(verifiers=False),
     "search, no tools": Contender(tools=False),
 }
+
+
+def opened(
+    contender: Contender, settings: Settings, model: PolicyModel, *, seed: int, encoder: Encoder | None = None
+) -> Kaelum:
+    """A Kaelum that searches as this contender does; `seed` is that of random scores."""
+    policy = model if contender.scores == "own" else Rescored(model, noise=contender.scores != "none")
+    kaelum = Kaelum(settings, model=policy, encoder=encoder, sandbox=None if contender.tools else NoSandbox())
+    services = kaelum.services
+    if not contender.tools:
+        services.workers = {key: one for key, one in services.workers.items() if key != "code"}
+    if not contender.verifiers:
+        services.workers = {key: unverified(one) for key, one in services.workers.items()}
+    if contender.scores == "none":
+        services.make_reward_model = WeightlessModel
+    elif contender.scores != "own":
+        noise = TrustedRandomModel if contender.scores == "trusted" else RandomModel
+        services.make_reward_model = partial(noise, seed=seed)
+    return kaelum
 
 
 def run_search(
@@ -157,16 +152,12 @@ def run_search(
     """Run one variant of the search on all tasks, many at a time so that their waves share batches."""
     contender = SEARCHES[name]
     settings = Settings(cache=False, data_dir=data / name.replace(", ", "-").replace(" ", "-"))
-    policy: PolicyModel = model if contender.scores == "own" else Rescored(model, noise=contender.scores == "random")
-    with Kaelum(settings, model=policy, sandbox=None if contender.tools else NoSandbox()) as kaelum:
-        if not contender.tools:
-            kaelum.services.workers = {key: one for key, one in kaelum.services.workers.items() if key != "code"}
-        if not contender.verifiers:
-            kaelum.services.workers = {key: unverified(one) for key, one in kaelum.services.workers.items()}
+    with opened(contender, settings, model, seed=seed) as kaelum:
         _ = kaelum.services.router, kaelum.services.sandbox, kaelum.services.measurements
 
         def one(task: Task) -> None:
             answer = kaelum.ask(task.question, sims=sims, wave_size=wave, seed=seed_of(task, seed), **contender.options)
+            route = (answer.trace or {}).get("route") or {}
             best = answer.answer or (answer.alternatives[0].answer if answer.alternatives else "")
             text = answer.text if task.family in PROSE and answer.status != "unsure" else best
             keep(
@@ -185,7 +176,9 @@ def run_search(
                         "worker": answer.worker,
                         "route": max(answer.route, key=lambda key: answer.route[key]),
                         "stop": answer.stop_reason,
-                        "allocation": ((answer.trace or {}).get("route") or {}).get("allocation"),
+                        "allocation": route.get("allocation"),
+                        "prm_weight": route.get("prm_weight"),
+                        "scored_by": route.get("scored_by"),
                         "plain": plain_vote(task, [one["answer"] for one in (answer.trace or {})["rollouts"]]),
                     },
                 )
@@ -451,6 +444,8 @@ def tables(results: Results, families: Sequence[str]) -> str:
                 f"{mean([one.tokens for one in mine]):.0f} | {spent:.2f} | "
                 f"{mean([one.prompt_tokens for one in mine]):.0f} |"
             )
+    if told := score_lines(results, done):
+        lines += ["", *told]
     lines += ["", *calibration_lines([one for family in done for one in results.of("search", family)])]
     lines += ["", "| Family | " + " | ".join(methods) + " | search − self-consistency | search − worker vote |",
               "|---" * (len(methods) + 3) + "|"]  # fmt: skip
@@ -472,6 +467,24 @@ def tables(results: Results, families: Sequence[str]) -> str:
     lines += ["", "† N ran into its bound before it reached the search's tokens.", ""]
     lines += ["\\* most answers were decided by a check against the question's own constraints."]
     return "\n".join(lines)
+
+
+def score_lines(results: Results, families: Sequence[str]) -> list[str]:
+    """What scores are worth: random ones against none, on the tasks that both were run on, with the λ they had."""
+    none = {(one.family, one.index): one.right for family in families for one in results.of(NO_SCORES, family)}
+    lines: list[str] = []
+    for title, name in (("random", RANDOM_SCORES), ("trusted random", TRUSTED_NOISE)):
+        both = [one for family in families for one in results.of(name, family) if (one.family, one.index) in none]
+        if not both:
+            continue
+        gaps = [one.right - none[one.family, one.index] for one in both]
+        low, high = stratified(gaps, [one.family for one in both])
+        weights = [one.detail.get("prm_weight") or 0.0 for one in both]
+        lines.append(
+            f"{title} − none, paired: {100 * mean(gaps):+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}, "
+            f"{len(both)} tasks; λ {mean(weights):.2f} in the mean, {max(weights):.2f} at most)"
+        )
+    return lines
 
 
 BINS = 5

@@ -1,7 +1,8 @@
 """Task families that workers are measured on, each with its own scorer.
 
 A scorer knows the reference answer and is for evaluation alone: nothing here is ever shown to the engine. Families
-named as in reasoning-gym come from there, with its scorers; the others are made here, from tables and templates.
+named as in reasoning-gym come from there, with its scorers; the others are made here, from templates, and from facts
+that data packages hold (see `facts.py`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from benchmarks import facts
 
 Score = Callable[[str], bool]
 
@@ -87,67 +90,45 @@ def _gym_score(data: Any, entry: Any) -> Score:
 
 # --- facts -----------------------------------------------------------------------------------------------------------
 
-_CAPITALS = """
-Afghanistan Kabul|Albania Tirana|Algeria Algiers|Angola Luanda|Argentina Buenos Aires|Armenia Yerevan|
-Australia Canberra|Austria Vienna|Azerbaijan Baku|Bangladesh Dhaka|Belarus Minsk|Belgium Brussels|Bulgaria Sofia|
-Cambodia Phnom Penh|Canada Ottawa|Chad N'Djamena|Chile Santiago|China Beijing|Colombia Bogota|Croatia Zagreb|
-Cuba Havana|Denmark Copenhagen|Egypt Cairo|Estonia Tallinn|Ethiopia Addis Ababa|Finland Helsinki|France Paris|
-Georgia Tbilisi|Germany Berlin|Ghana Accra|Greece Athens|Hungary Budapest|Iceland Reykjavik|India New Delhi|
-Indonesia Jakarta|Iran Tehran|Iraq Baghdad|Ireland Dublin|Italy Rome|Japan Tokyo|Jordan Amman|Kenya Nairobi|
-Laos Vientiane|Latvia Riga|Lebanon Beirut|Libya Tripoli|Lithuania Vilnius|Madagascar Antananarivo|
-Malaysia Kuala Lumpur|Mali Bamako|Malta Valletta|Mexico Mexico City|Mongolia Ulaanbaatar|Morocco Rabat|
-Mozambique Maputo|Namibia Windhoek|Nepal Kathmandu|Netherlands Amsterdam|Nigeria Abuja|Norway Oslo|
-Pakistan Islamabad|Peru Lima|Philippines Manila|Poland Warsaw|Portugal Lisbon|Romania Bucharest|Russia Moscow|
-Rwanda Kigali|Senegal Dakar|Serbia Belgrade|Slovakia Bratislava|Slovenia Ljubljana|Spain Madrid|Sudan Khartoum|
-Sweden Stockholm|Syria Damascus|Thailand Bangkok|Tunisia Tunis|Turkey Ankara|Uganda Kampala|Ukraine Kyiv|
-Uruguay Montevideo|Uzbekistan Tashkent|Venezuela Caracas|Vietnam Hanoi|Zambia Lusaka|Zimbabwe Harare
+# The countries and elements that are asked about, and the words for them; what is true of them is looked up.
+_CAPITALS_OF = """
+Afghanistan Albania Algeria Angola Argentina Armenia Australia Austria Azerbaijan Bangladesh Belarus Belgium Bulgaria
+Cambodia Canada Chad Chile China Colombia Croatia Cuba Denmark Egypt Estonia Ethiopia Finland France Georgia Germany
+Ghana Greece Hungary Iceland India Indonesia Iran Iraq Ireland Italy Japan Jordan Kenya Laos Latvia Lebanon Libya
+Lithuania Madagascar Malaysia Mali Malta Mexico Mongolia Morocco Mozambique Namibia Nepal Netherlands Nigeria Norway
+Pakistan Peru Philippines Poland Portugal Romania Russia Rwanda Senegal Serbia Slovakia Slovenia Spain Sudan Sweden
+Syria Thailand Tunisia Turkey Uganda Ukraine Uruguay Uzbekistan Venezuela Vietnam Zambia Zimbabwe
 """
-_CAPITAL_SPELLINGS = {"Kyiv": ("Kiev",), "Bogota": ("Bogotá",), "New Delhi": ("Delhi",), "Ulaanbaatar": ("Ulan Bator",)}
-
-_ELEMENTS = (
-    "hydrogen H 1,helium He 2,lithium Li 3,beryllium Be 4,boron B 5,carbon C 6,nitrogen N 7,oxygen O 8,"
-    "fluorine F 9,neon Ne 10,sodium Na 11,magnesium Mg 12,aluminium Al 13,silicon Si 14,phosphorus P 15,"
-    "sulfur S 16,chlorine Cl 17,argon Ar 18,potassium K 19,calcium Ca 20,scandium Sc 21,titanium Ti 22,"
-    "vanadium V 23,chromium Cr 24,manganese Mn 25,iron Fe 26,cobalt Co 27,nickel Ni 28,copper Cu 29,zinc Zn 30,"
-    "gallium Ga 31,germanium Ge 32,arsenic As 33,selenium Se 34,bromine Br 35,krypton Kr 36,rubidium Rb 37,"
-    "strontium Sr 38,yttrium Y 39,zirconium Zr 40,silver Ag 47,cadmium Cd 48,tin Sn 50,antimony Sb 51,iodine I 53,"
-    "xenon Xe 54,cesium Cs 55,barium Ba 56,tungsten W 74,platinum Pt 78,gold Au 79,mercury Hg 80,lead Pb 82,"
-    "bismuth Bi 83,radon Rn 86,radium Ra 88,uranium U 92,plutonium Pu 94"
-)
-_ELEMENT_SPELLINGS = {"aluminium": ("aluminum",), "sulfur": ("sulphur",), "cesium": ("caesium",)}
-
-
-# Country, its adjective, the unit, other names of the unit, the ISO 4217 code. Countries with a currency of their own.
-_CURRENCIES = """
-Afghanistan,Afghan,afghani,,AFN|Albania,Albanian,lek,,ALL|Algeria,Algerian,dinar,,DZD|Angola,Angolan,kwanza,,AOA|
-Argentina,Argentine,peso,,ARS|Armenia,Armenian,dram,,AMD|Australia,Australian,dollar,,AUD|
-Azerbaijan,Azerbaijani,manat,,AZN|Bahrain,Bahraini,dinar,,BHD|Bangladesh,Bangladeshi,taka,,BDT|
-Belarus,Belarusian,ruble,rouble,BYN|Bolivia,Bolivian,boliviano,,BOB|Botswana,Botswana,pula,,BWP|
-Brazil,Brazilian,real,reais,BRL|Cambodia,Cambodian,riel,,KHR|Canada,Canadian,dollar,,CAD|Chile,Chilean,peso,,CLP|
-China,Chinese,yuan,renminbi,CNY|Colombia,Colombian,peso,,COP|Costa Rica,Costa Rican,colon,colón,CRC|
-Czechia,Czech,koruna,crown,CZK|Denmark,Danish,krone,crown,DKK|Egypt,Egyptian,pound,,EGP|Ethiopia,Ethiopian,birr,,ETB|
-Georgia,Georgian,lari,,GEL|Ghana,Ghanaian,cedi,,GHS|Guatemala,Guatemalan,quetzal,,GTQ|Haiti,Haitian,gourde,,HTG|
-Honduras,Honduran,lempira,,HNL|Hungary,Hungarian,forint,,HUF|Iceland,Icelandic,krona,króna crown,ISK|
-India,Indian,rupee,,INR|Indonesia,Indonesian,rupiah,,IDR|Iran,Iranian,rial,,IRR|Iraq,Iraqi,dinar,,IQD|
-Israel,Israeli,shekel,sheqel,ILS|Jamaica,Jamaican,dollar,,JMD|Japan,Japanese,yen,,JPY|Jordan,Jordanian,dinar,,JOD|
-Kazakhstan,Kazakhstani,tenge,,KZT|Kenya,Kenyan,shilling,,KES|Kuwait,Kuwaiti,dinar,,KWD|
-Kyrgyzstan,Kyrgyz,som,,KGS|Laos,Lao,kip,,LAK|Malaysia,Malaysian,ringgit,,MYR|Mexico,Mexican,peso,,MXN|
-Moldova,Moldovan,leu,,MDL|Mongolia,Mongolian,tugrik,tögrög togrog,MNT|Morocco,Moroccan,dirham,,MAD|
-Mozambique,Mozambican,metical,,MZN|Nepal,Nepalese,rupee,,NPR|New Zealand,New Zealand,dollar,,NZD|
-Nigeria,Nigerian,naira,,NGN|Norway,Norwegian,krone,crown,NOK|Oman,Omani,rial,,OMR|Pakistan,Pakistani,rupee,,PKR|
-Paraguay,Paraguayan,guarani,guaraní,PYG|Peru,Peruvian,sol,soles,PEN|Philippines,Philippine,peso,,PHP|
-Poland,Polish,zloty,złoty,PLN|Qatar,Qatari,riyal,rial,QAR|Romania,Romanian,leu,,RON|Russia,Russian,ruble,rouble,RUB|
-Saudi Arabia,Saudi,riyal,rial,SAR|Serbia,Serbian,dinar,,RSD|Singapore,Singapore,dollar,,SGD|South Africa,South African,rand,,ZAR|
-South Korea,South Korean,won,,KRW|Sri Lanka,Sri Lankan,rupee,,LKR|Sweden,Swedish,krona,crown,SEK|
-Switzerland,Swiss,franc,,CHF|Thailand,Thai,baht,,THB|Tunisia,Tunisian,dinar,,TND|Turkey,Turkish,lira,,TRY|
-Uganda,Ugandan,shilling,,UGX|Ukraine,Ukrainian,hryvnia,,UAH|Uruguay,Uruguayan,peso,,UYU|
-Uzbekistan,Uzbekistani,sum,som soum,UZS|Vietnam,Vietnamese,dong,đồng,VND|Zambia,Zambian,kwacha,,ZMW
+_ELEMENTS = """
+hydrogen helium lithium beryllium boron carbon nitrogen oxygen fluorine neon sodium magnesium aluminium silicon
+phosphorus sulfur chlorine argon potassium calcium scandium titanium vanadium chromium manganese iron cobalt nickel
+copper zinc gallium germanium arsenic selenium bromine krypton rubidium strontium yttrium zirconium silver cadmium tin
+antimony iodine xenon cesium barium tungsten platinum gold mercury lead bismuth radon radium uranium plutonium
 """
-_ADJECTIVES_TOO = {
-    "CNY": "renminbi", "ILS": "new", "KRW": "korean republic of korea", "KZT": "kazakh", "LAK": "laotian",
-    "KGS": "kyrgyzstani", "NPR": "nepali", "PHP": "filipino", "PEN": "nuevo new", "UZS": "uzbek", "RON": "new",
-    "SAR": "arabian", "TRY": "new", "GHS": "new", "TND": "tunisia", "MXN": "new", "AZN": "azeri new",
+# Countries with a currency of their own, and their adjectives.
+_CURRENCIES_OF = """
+Afghanistan,Afghan| Albania,Albanian| Algeria,Algerian| Angola,Angolan| Argentina,Argentine| Armenia,Armenian|
+Australia,Australian| Azerbaijan,Azerbaijani| Bahrain,Bahraini| Bangladesh,Bangladeshi| Belarus,Belarusian|
+Bolivia,Bolivian| Botswana,Botswana| Brazil,Brazilian| Cambodia,Cambodian| Canada,Canadian| Chile,Chilean|
+China,Chinese| Colombia,Colombian| Costa Rica,Costa Rican| Czechia,Czech| Denmark,Danish| Egypt,Egyptian|
+Ethiopia,Ethiopian| Georgia,Georgian| Ghana,Ghanaian| Guatemala,Guatemalan| Haiti,Haitian| Honduras,Honduran|
+Hungary,Hungarian| Iceland,Icelandic| India,Indian| Indonesia,Indonesian| Iran,Iranian| Iraq,Iraqi| Israel,Israeli|
+Jamaica,Jamaican| Japan,Japanese| Jordan,Jordanian| Kazakhstan,Kazakhstani| Kenya,Kenyan| Kuwait,Kuwaiti|
+Kyrgyzstan,Kyrgyz| Laos,Lao| Malaysia,Malaysian| Mexico,Mexican| Moldova,Moldovan| Mongolia,Mongolian|
+Morocco,Moroccan| Mozambique,Mozambican| Nepal,Nepalese| New Zealand,New Zealand| Nigeria,Nigerian| Norway,Norwegian|
+Oman,Omani| Pakistan,Pakistani| Paraguay,Paraguayan| Peru,Peruvian| Philippines,Philippine| Poland,Polish|
+Qatar,Qatari| Romania,Romanian| Russia,Russian| Saudi Arabia,Saudi| Serbia,Serbian| Singapore,Singapore|
+South Africa,South African| South Korea,South Korean| Sri Lanka,Sri Lankan| Sweden,Swedish| Switzerland,Swiss|
+Thailand,Thai| Tunisia,Tunisian| Turkey,Turkish| Uganda,Ugandan| Ukraine,Ukrainian| Uruguay,Uruguayan|
+Uzbekistan,Uzbekistani| Vietnam,Vietnamese| Zambia,Zambian
+"""
+_WORDS_TOO = {
+    "China": "renminbi", "Israel": "new", "South Korea": "korean republic of korea", "Kazakhstan": "kazakh",
+    "Laos": "laotian", "Kyrgyzstan": "kyrgyzstani", "Nepal": "nepali", "Philippines": "filipino", "Peru": "nuevo new",
+    "Uzbekistan": "uzbek", "Romania": "new", "Saudi Arabia": "arabian", "Turkey": "new", "Ghana": "new",
+    "Tunisia": "tunisia", "Mexico": "new", "Azerbaijan": "azeri new",
 }  # fmt: skip
+"""Words beside the adjective that may stand before a currency's unit, or behind it."""
 
 
 def _dealt(items: Sequence[Any], seed: int, size: int) -> list[Any]:
@@ -180,23 +161,24 @@ def _plain(text: str) -> str:
 
 def _capitals(seed: int, size: int) -> list[tuple[str, str, Score]]:
     made: list[tuple[str, str, Score]] = []
-    for entry in _dealt(_CAPITALS.replace("\n", "").split("|"), seed, size):
-        country, _, capital = entry.strip().partition(" ")
-        right = _names(capital, *_CAPITAL_SPELLINGS.get(capital, ()))
-        made.append((f"What is the capital of {country}?", capital, right))
+    for country in _dealt(_CAPITALS_OF.split(), seed, size):
+        names = facts.capital(country)
+        made.append((f"What is the capital of {country}?", names[0], _names(*names)))
     return made
 
 
 def _currencies(seed: int, size: int) -> list[tuple[str, str, Score]]:
     made: list[tuple[str, str, Score]] = []
-    for turn, entry in enumerate(_dealt(_CURRENCIES.replace("\n", "").split("|"), seed, size)):
-        country, adjective, unit, others, code = entry.strip().split(",")
+    for turn, entry in enumerate(_dealt(_CURRENCIES_OF.replace("\n", " ").split("|"), seed, size)):
+        country, adjective = entry.strip().split(",")
+        words = f"{country} {adjective} {_WORDS_TOO.get(country, '')}".lower().split()
+        known = facts.currency(country, words=frozenset(words))
         if turn % 2 == 0:
-            words = f"{country} {adjective} {_ADJECTIVES_TOO.get(code, '')} {code} the"
-            right = _currency(words.lower().split(), [unit, *others.split()], code)
-            made.append((f"What is the currency of {country}?", f"{adjective} {unit}", right))
+            right = _currency([*words, known.code.lower(), "the"], known.units, known.code)
+            made.append((f"What is the currency of {country}?", f"{adjective} {known.units[0]}", right))
         else:
-            made.append((f"What is the ISO 4217 currency code of {country}'s currency?", code, _exactly(code)))
+            asked = f"What is the ISO 4217 currency code of {country}'s currency?"
+            made.append((asked, known.code, _exactly(known.code)))
     return made
 
 
@@ -214,13 +196,13 @@ def _currency(beside: Sequence[str], units: Sequence[str], code: str) -> Score:
 
 def _elements(seed: int, size: int) -> list[tuple[str, str, Score]]:
     made: list[tuple[str, str, Score]] = []
-    for turn, entry in enumerate(_dealt(_ELEMENTS.split(","), seed, size)):
-        name, symbol, number = entry.split()
+    for turn, name in enumerate(_dealt(_ELEMENTS.split(), seed, size)):
+        known = facts.element(name)
+        symbol, number = known.symbol, str(known.number)
         if turn % 3 == 0:
             made.append((f"What is the chemical symbol of {name}?", symbol, _exactly(symbol)))
         elif turn % 3 == 1:
-            right = _names(name, *_ELEMENT_SPELLINGS.get(name, ()))
-            made.append((f"Which chemical element has the symbol {symbol}?", name, right))
+            made.append((f"Which chemical element has the symbol {symbol}?", name, _names(*known.names)))
         else:
             made.append((f"What is the atomic number of {name}?", number, _exactly(number)))
     return made

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks.recorded import RecordedModel
 from benchmarks.search import (
+    NO_SCORES,
+    RANDOM_SCORES,
+    TRUSTED_NOISE,
     Outcome,
-    Rescored,
     Results,
     baseline_answer,
     calibration_lines,
@@ -20,6 +23,7 @@ from benchmarks.search import (
     tables,
     vote,
 )
+from benchmarks.stand_ins import Rescored
 from benchmarks.tasks import Task
 from kaelum_graph.models.base import GenerationRequest, PolicyModel, Sample, Sampling
 from kaelum_graph.types import Message
@@ -117,6 +121,21 @@ class TestTables:
         assert "0.0% (0.0%–0.0%) | +75.0" in text
         assert "| sums * |" in text
         assert "| facts |" in text
+
+    def test_random_scores_are_held_against_none_on_the_tasks_of_both(self, tmp_path: Path) -> None:
+        results = Results(tmp_path / "results.jsonl")
+        for index in range(8):
+            results.add([self.outcome("search", "sums", index, 1.0), self.outcome(NO_SCORES, "sums", index, 1.0)])
+        assert "paired:" not in tables(results, ["sums"])
+        for index in range(4):
+            made = self.outcome(RANDOM_SCORES, "sums", index, 1.0)
+            results.add([replace(made, detail={"prm_weight": index / 4})])
+            results.add([self.outcome(TRUSTED_NOISE, "sums", index, 0.0)])
+        text = tables(results, ["sums"])
+        assert (
+            "\nrandom − none, paired: +0.0 points (+0.0 to +0.0, 4 tasks; λ 0.38 in the mean, 0.75 at most)\n" in text
+        )
+        assert "\ntrusted random − none, paired: -100.0 points (-100.0 to -100.0, 4 tasks;" in text
 
     def test_resampling_keeps_to_the_families(self) -> None:
         assert stratified([1.0] * 5 + [0.0] * 5, ["a"] * 5 + ["b"] * 5) == (0.5, 0.5)
