@@ -26,6 +26,7 @@ from kaelum_graph.types import Array, WorkerName
 FEATURES = EMBEDDING_SIZE + len(FEATURE_NAMES)
 HIDDEN = 256
 BUDGETS = (4, 8, 16, 32)
+USUAL = BUDGETS.index(8)
 BUDGET_THRESHOLDS = (-2.0, 1.0, 3.0)
 """Of an untrained budget head, whose score is 0: P(8) = 0.61."""
 DEPTHS = (2, 4, 8)
@@ -77,7 +78,7 @@ class PolicyNetwork(nn.Module):
     Around the hidden layers `skip` adds logits that are linear in the features. `prior_gain` and `prior_weight` say
     what the prior counts for: 1 and 0 while untrained; `hidden_gain` what the hidden layers count for. `known` are
     embeddings of queries that it was trained on; with none, all are taken for known. `budget_trust` says
-    where the budget head is heard: on a budget above 4, above 8, above 16; elsewhere an untrained one is.
+    where the budget head is heard: on a budget above 4, above 8, above 16.
     """
 
     hidden_gain: Tensor  # []: times the worker logits of the hidden layers
@@ -107,11 +108,18 @@ class PolicyNetwork(nn.Module):
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`[..., 398]` to worker logits `[..., W]`, budget probabilities `[..., 4]`, depth logits `[..., 3]`."""
         hidden = self.trunk(features)
-        usual = -torch.tensor(BUDGET_THRESHOLDS)
-        scores = usual + self.budget_trust * (self.budget_scores(hidden) - usual)
-        # In order again, where the head is heard on some thresholds alone.
-        budgets = ordinal(scores.cummin(dim=-1).values)
+        budgets = ordinal(self.budget_scores(hidden))
         return self.worker_logits(features, hidden), budgets, self.depth_head(hidden)
+
+    def budget(self, budgets: Tensor) -> int:
+        """The budget that is served, of the head's probabilities `[4]`: its own choice, or as near to that from 8 on as
+        the thresholds between are trusted."""
+        choice, served = int(budgets.argmax()), USUAL
+        while served < choice and self.budget_trust[served]:
+            served += 1
+        while served > choice and self.budget_trust[served - 1]:
+            served -= 1
+        return BUDGETS[served]
 
     def trunk(self, features: Tensor) -> Tensor:
         """`[..., 398]` to the hidden `[..., 256]` that the heads share."""
@@ -133,7 +141,7 @@ class PolicyNetwork(nn.Module):
         return familiarity * learned + (1.0 - familiarity) * prior
 
     def budget_scores(self, hidden: Tensor, *, moving: Tensor | None = None) -> Tensor:
-        """Log-odds `[..., 3]` of a budget above 4, 8 and 16, served or not; they fall because the thresholds rise.
+        """Log-odds `[..., 3]` of a budget above 4, 8 and 16; they fall because the thresholds rise.
 
         Where `moving` `[..., 3]` is False the score gets no gradient, and the threshold alone does.
         """
@@ -191,7 +199,7 @@ class Router:
             values: list[float] = torch.softmax(policy + added, dim=-1).tolist()
         found = dict(zip(self.workers, values, strict=True))
         ranked = {name: found[name] for name in sorted(found, key=lambda name: -found[name])}
-        return ranked, BUDGETS[int(budgets.argmax())], DEPTHS[int(depths.argmax())]
+        return ranked, network.budget(budgets), DEPTHS[int(depths.argmax())]
 
     def route(
         self,

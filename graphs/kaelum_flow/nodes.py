@@ -171,6 +171,7 @@ class ForwardNodes:
                 **self._weights(),
                 "full_run": False,
                 "full_share": 0.0,
+                "beyond_share": 0.0,
             }
             told_of(state, writer)(route_event(further))
             notices = list(state.get("notices") or [])

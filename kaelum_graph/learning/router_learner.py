@@ -9,9 +9,8 @@ and carries the policy. The network's hidden layers are there for what is not li
 gradient of doubly robust values, with an entropy bonus of T, so that nothing moves them where the critic is right (for
 softmax(Q / T) is where that gradient vanishes). They are in the served policy only while they have proved themselves:
 each query is judged by both policies before it is learned from, and over the newest 256 the mean lead of the one with
-hidden layers must be above zero by two standard errors. So must the budget head, for fewer than 8 rollouts, for more
-and for many more apart: over the newest 256 queries that it would have given those, and of which it is known what that
-was worth.
+hidden layers must be above zero by two standard errors. The budget head must prove itself too, for fewer than 8
+rollouts, for more and for many more apart (`budgets.py`).
 
     value(w) = Q(w)                                         where w took no part
              = Q₀(w) + (reward − Q₀(w)) / propensity        where it did, Q₀ from before this query was learned from
@@ -35,7 +34,7 @@ from torch import Tensor
 
 from kaelum_graph.encoder import EMBEDDING_SIZE
 from kaelum_graph.feedback import FeedbackChange
-from kaelum_graph.learning.budgets import budget_gains, budget_leads, budget_values
+from kaelum_graph.learning.budgets import BudgetProof, budget_gains, budget_leads, budget_values
 from kaelum_graph.learning.component import Tensors
 from kaelum_graph.learning.critic import MEAN, TRUST, Critic, Doubles, prior_logits, softmax
 from kaelum_graph.learning.episode import SeenEpisode
@@ -50,7 +49,7 @@ from kaelum_graph.learning.experience import (
 from kaelum_graph.learning.labels import Label, Reward, rollout_labels, worker_rewards
 from kaelum_graph.learning.noise_model import NoiseModel
 from kaelum_graph.learning.policy_training import Batch, PolicyTrainer, by_worker
-from kaelum_graph.router import BUDGETS, PolicyNetwork, Router, ordinal
+from kaelum_graph.router import PolicyNetwork, Router, ordinal
 from kaelum_graph.types import Array, Json, WorkerName
 
 TEMPERATURE = 0.15
@@ -59,8 +58,7 @@ REPLAY, BATCH, STEPS = 256, 64, 1
 MOST_WEIGHT = 5.0
 """Bound of inverse propensities in training; a guest's 33 would drown everything else."""
 ENOUGH_LEADS, DOUBT = 64, 2.0
-"""Queries that the hidden layers, or the budget head, must have been judged by, and standard errors taken off their
-mean lead."""
+"""Queries that the hidden layers must have been judged by, and standard errors taken off their mean lead."""
 MOST_LOSS_WEIGHT = 10.0
 """The same in `RouterLearner.loss`, where a bias costs more than variance."""
 
@@ -103,7 +101,7 @@ class RouterLearner:
         self._noise = noise
         self._critic = Critic(len(self.workers), pairing=self.recipe.pairing, prior=self.recipe.prior)
         self._replay: list[Experience] = []
-        self._budget_leads = np.zeros((0, len(BUDGETS) - 1), dtype=np.float32)
+        self._budgets = BudgetProof()
         self._trainer = PolicyTrainer(
             new_network(len(self.workers)), entropy=self.recipe.entropy, optimiser=self.recipe.optimiser
         )
@@ -146,9 +144,8 @@ class RouterLearner:
             gains=gains,
         )
         self._critic.learn(inputs, seen.rows, rewards[seen.rows], rollouts[seen.rows])
-        leads = budget_leads(self.budget_choice(features), gains)
-        if not episode.forced and not np.isnan(leads).all():
-            self._budget_leads = np.concatenate([self._budget_leads, leads[None]])[-REPLAY:]
+        if not episode.forced:
+            self._budgets.add(episode.id, budget_leads(self.budget_choice(features), gains))
         self._replay = [*self._replay, seen][-REPLAY:]
         self._train()
 
@@ -167,6 +164,7 @@ class RouterLearner:
         rows = seen.rows
         self._critic.revise(seen.inputs, rows, seen.rollouts[rows], (rewards - seen.rewards)[rows])
         self._replay[place] = seen.with_rewards(rewards, gains)
+        self._budgets.revise(episode.id, gains)
         self._train()
 
     def values(self, features: Array) -> dict[WorkerName, float]:
@@ -228,7 +226,7 @@ class RouterLearner:
             "critic/covariance": self._critic.packed(),
             **{f"network/{name}": np.array(tensor.numpy()) for name, tensor in network.items()},
             **{f"moments/{name}": array for name, array in self._trainer.moments().items()},
-            "budget/leads": self._budget_leads.copy(),
+            **{f"budget/{name}": leads for name, leads in self._budgets.leads().items()},
             **packed(self._replay, len(self.workers)),
         }
 
@@ -240,6 +238,7 @@ class RouterLearner:
             "audits": self.audits,
             "forced": self.forced,
             "replay": [one.episode for one in self._replay],
+            "budget": self._budgets.episodes(),
         }
 
     def load(self, tensors: Tensors, meta: Json) -> None:
@@ -259,7 +258,7 @@ class RouterLearner:
             same = list(self.workers) == saved
             moments = under(tensors, "moments")
             self._trainer.take_moments({key: value for key, value in moments.items() if same or not by_worker(key)})
-            self._budget_leads = np.array(tensors["budget/leads"])
+            self._budgets.load(under(tensors, "budget"), meta["budget"])
             self._replay = unpacked(tensors, meta["replay"], self._inputs, rows)
             self.episodes, self.audits, self.forced = meta["episodes"], meta["audits"], meta["forced"]
         except (KeyError, TypeError, IndexError, RuntimeError) as error:
@@ -295,9 +294,7 @@ class RouterLearner:
         if self._critic_serves:
             set_skip(self._trainer.network, self._critic, range(len(self.workers)))
         self._trainer.network.hidden_gain.fill_(float(self._proved()))
-        self._trainer.network.budget_trust.copy_(
-            torch.tensor([float(_proved(leads)) for leads in self._budget_leads.T])
-        )
+        self._trainer.network.budget_trust.copy_(torch.from_numpy(self._budgets.trust))
 
     def _lead(
         self,
@@ -358,18 +355,6 @@ class RouterLearner:
             means = (rewards * took_part).sum(axis=1, keepdims=True) / took_part.sum(axis=1, keepdims=True).clip(min=1)
             values = np.where(took_part, rewards, means)
         return values.astype(np.float32)
-
-
-def _proved(leads: Array) -> bool:
-    """Whether choices of a budget have been worth their while, by `leads` (NaN: not known).
-
-    What fewer rollouts save is always a little, and what they lose is seldom, and a whole answer: one more such loss is
-    counted than was seen.
-    """
-    known = leads[~np.isnan(leads)]
-    if len(known) < ENOUGH_LEADS:
-        return False
-    return bool((known.sum() - 1.0) / (len(known) + 1) > DOUBT * known.std(ddof=1) / np.sqrt(len(known)))
 
 
 def _gains(episode: SeenEpisode, labels: Sequence[Label]) -> Array:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import entry_points
 from typing import ClassVar, TypeVar, get_args
@@ -40,6 +41,8 @@ _BUILT_IN = (
 )  # fmt: skip
 _OTHER_VOTERS = ("outcome", "person", "rubric", "verification")
 """Names under which votes are cast that no verifier gives: by an outcome, a person, the judge, a verifying program."""
+LONGEST_REASON = 500
+"""Characters of a reason that are kept: it goes into the prompt of a rollout that mends what failed."""
 _ENTRY_POINTS = "kaelum.verifiers"
 _registry: dict[str, Verifier] = {}
 
@@ -98,15 +101,17 @@ def check_safely(verifier: Verifier, query: Query, candidate: Candidate, sandbox
     """
     try:
         found: object = verifier.check(query, candidate, sandbox)
-    except Exception as error:
-        return _unscored(verifier, f"{type(error).__name__}: {error}".splitlines()[0])
+    except (Exception, SystemExit) as error:
+        return _unscored(verifier, f"{type(error).__name__}: {error}".splitlines()[0][:LONGEST_REASON])
     if not isinstance(found, Evidence):
         return _unscored(verifier, f"{verifier.name} returned {type(found).__name__}, not Evidence")
     if not isinstance(found.tier, Tier) or found.outcome not in get_args(Outcome):
         return _unscored(verifier, f"{verifier.name} returned tier {found.tier!r}, outcome {found.outcome!r}")
     if not isinstance(found.source, str) or not isinstance(found.reason, str):
         return _unscored(verifier, f"{verifier.name} returned a source or a reason that is no text")
-    return found
+    if found.source in _OTHER_VOTERS:
+        return _unscored(verifier, f"{verifier.name} voted as '{found.source}', the name of another's votes")
+    return found if len(found.reason) <= LONGEST_REASON else replace(found, reason=found.reason[:LONGEST_REASON])
 
 
 class _FunctionVerifier(Verifier):
@@ -150,12 +155,16 @@ def _add(instance: Verifier) -> None:
 
 def _check(instance: Verifier) -> None:
     """Raises `UsageError` for what would only be found out in the middle of a search."""
+    if not isinstance(instance.name, str) or not instance.name:
+        raise UsageError(f"A verifier has the name {instance.name!r}; expected a text that is not empty.")
     if instance.name in _OTHER_VOTERS:
         raise UsageError(f"Verifier '{instance.name}' has a name under which others vote; choose another.")
     if not isinstance(instance.tier, Tier):
         raise UsageError(f"Verifier '{instance.name}' has the tier {instance.tier!r}, not a Tier like Tier.CONSTRAINT.")
-    if isinstance(instance.workers, str):
-        raise UsageError(f"Verifier '{instance.name}' has workers={instance.workers!r}, not names like ('math',).")
+    workers: object = instance.workers
+    names = list(workers) if isinstance(workers, list | tuple | set | frozenset) else None
+    if workers is not None and (names is None or not all(isinstance(name, str) for name in names)):
+        raise UsageError(f"Verifier '{instance.name}' has workers={workers!r}, not names like ('math',).")
 
 
 def _is_own(instance: Verifier) -> bool:
@@ -189,7 +198,10 @@ def _built_in() -> frozenset[str]:
 def _load() -> None:
     _built_in()
     for entry in entry_points(group=_ENTRY_POINTS):
-        loaded: object = entry.load()
+        try:
+            loaded: object = entry.load()
+        except Exception as error:
+            raise UsageError(f"{_ENTRY_POINTS}: '{entry.name}' cannot be loaded: {error}.") from error
         if isinstance(loaded, type) and issubclass(loaded, Verifier):
             known = _registry.get(loaded.name)
             # The module that the class lies in may have registered it already.

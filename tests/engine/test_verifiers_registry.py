@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Generator
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from typing import Any, cast
 
@@ -212,3 +213,60 @@ def test_an_installed_package_adds_a_verifier(monkeypatch: pytest.MonkeyPatch) -
     verifiers._load.cache_clear()
     assert check_safely(verifier("plugged"), QUERY, CANDIDATE, NoSandbox()).outcome == "pass"
     assert [one.name for one in added()] == ["plugged"]
+
+
+def test_an_installed_verifier_that_cannot_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Entry:
+        name = "broken"
+
+        def load(self) -> type[Verifier]:
+            raise ImportError("no module named 'missing'")
+
+    monkeypatch.setattr(verifiers, "entry_points", lambda group: [Entry()])
+    verifiers._load.cache_clear()
+    with pytest.raises(UsageError, match=r"kaelum\.verifiers: 'broken' cannot be loaded: no module named 'missing'"):
+        verifier("arithmetic")
+    verifiers._load.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "workers", "message"),
+    [
+        (7, None, "has the name 7"),
+        ("", None, "has the name ''"),
+        ("own", 5, "workers=5"),
+        ("own", [1], r"workers=\[1\]"),
+    ],
+)
+def test_a_name_or_workers_of_another_type_are_refused(name: Any, workers: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        evidence(name=name, tier=Tier.CONSTRAINT, workers=workers)(lambda query, candidate: True)
+    assert "own" not in verifiers.available()
+
+
+def test_a_vote_in_anothers_name_counts_for_nothing() -> None:
+    class Posing(Verifier):
+        name = "posing"
+        tier = Tier.HUMAN
+
+        def check(self, query: Query, candidate: Candidate, sandbox: Sandbox) -> Evidence:
+            return Evidence(tier=Tier.HUMAN, source="person", outcome="pass")
+
+    told = check_safely(Posing(), QUERY, CANDIDATE, NoSandbox())
+    assert (told.outcome, told.source) == ("unscored", "posing")
+
+
+def test_a_long_reason_is_cut_and_an_exit_is_no_exit() -> None:
+    class Long(Verifier):
+        name = "long"
+        tier = Tier.CONSTRAINT
+
+        def check(self, query: Query, candidate: Candidate, sandbox: Sandbox) -> Evidence:
+            if candidate is CANDIDATE:
+                return Evidence(tier=self.tier, source=self.name, outcome="fail", reason="x" * 9999)
+            raise SystemExit("stop")
+
+    told = check_safely(Long(), QUERY, CANDIDATE, NoSandbox())
+    assert (told.outcome, len(told.reason)) == ("fail", 500)
+    other = replace(CANDIDATE, text="another")
+    assert check_safely(Long(), QUERY, other, NoSandbox()).outcome == "unscored"
