@@ -20,8 +20,10 @@ from kaelum_graph.logistic import fitted
 NEWEST = 1000
 """Pairs that are kept: what is calibrated is the model and the prompts of now."""
 
-SLOPE_SPREAD, SHIFT_SPREAD, INTERCEPT_SPREAD = 0.25, 0.25, 0.75
-"""Prior standard deviations around the identity. A dozen pairs outweigh them."""
+SLOPE_SPREAD, SHIFT_SPREAD, INTERCEPT_SPREAD = 0.25, 0.05, 0.75
+"""Prior standard deviations around the identity. A dozen pairs outweigh them, but for that of the shift: it takes
+hundreds. A reward model knows best which answers pass the checks that taught it; of answers that no check decides, its
+word is worth less."""
 LEAST_SLOPE = 0.05
 """More agreement is never less sure."""
 

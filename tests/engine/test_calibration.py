@@ -65,7 +65,7 @@ class TestVotes:
         assert after.plus([]) is after
 
     def test_one_that_was_right_is_believed_and_more_agreement_is_never_less_sure(self) -> None:
-        right = VoteCalibration([(0.5, 0.8, True), (0.5, 0.2, False)] * 100)
+        right = VoteCalibration([(0.5, 0.8, True), (0.5, 0.2, False)] * 500)
         assert right(0.5, 0.2) < 0.25 < 0.75 < right(0.5, 0.8)
         contrary = VoteCalibration([(0.2, 0.2, True), (0.8, 0.8, False)] * 100)
         assert contrary(0.2, 0.2) < contrary(0.8, 0.8)
