@@ -27,6 +27,7 @@ from kaelum_graph.types import EpisodeId
 from tests.engine import test_learning_conformance as real
 from tests.engine.failing_parts import Failing, Refusing, episode_event, failing_state, spared_state
 from tests.engine.learning_parts import Mean, Order, seen
+from tests.engine.learning_whole import whole_state
 
 Learn = Callable[[Any, SeenEpisode], None]
 
@@ -230,7 +231,7 @@ def test_real_components_leave_no_trace_of_what_they_passed_over(monkeypatch: py
         with monkeypatch.context() as patched:
             for kind, bad in ((RewardModel, "e13"), (NoiseModel, "e9")):
                 patched.setattr(kind, "learn_episode", on(kind.learn_episode, bad, fails=fails))
-            taking = Guarded(real.make_state)
+            taking = Guarded(whole_state)
             for event in log:
                 taking.take(event)
             return taking.state
@@ -238,7 +239,7 @@ def test_real_components_leave_no_trace_of_what_they_passed_over(monkeypatch: py
     failed, spared = learned(fails=True), learned(fails=False)
     assert {name: one.newest for name, one in failed.passed_over.items()} == {"noise": (9,), "prm": (13,)}
     assert real.differing(spared.parts(), failed.parts()) == {}
-    assert real.differing(real.taught(real.make_state(), log).parts(), failed.parts()) != {}
+    assert real.differing(real.taught(whole_state(), log).parts(), failed.parts()) != {}
 
 
 def test_what_is_kept_of_an_error_is_short_and_reads_back(tmp_path: Path) -> None:
