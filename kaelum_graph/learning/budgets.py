@@ -22,6 +22,7 @@ from kaelum_graph.types import Array, Candidate, EpisodeId, RolloutId
 BEYOND_SHARE = 0.03
 """Of queries whose budget nobody named: these get the next greater one."""
 NEWEST_CASES, WRONGLY = 1000, 0.05
+"""Cases of a threshold that are kept, and how often choices that are worth nothing may be taken for more."""
 
 
 def is_beyond(episode_id: EpisodeId) -> bool:
