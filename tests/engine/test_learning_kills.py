@@ -42,6 +42,8 @@ class Killed:
             stdout=subprocess.PIPE,
             text=True,
             cwd=Path(__file__).parents[2],
+            # A fork has none of its parent's threads: the pool of several that torch would wait for.
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
 
     def round(self, number: int, random: Random) -> list[str]:
