@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from kaelum_graph import verifiers
 from kaelum_graph.models.progress import Report, on_terminal
 from kaelum_graph.models.weights import default_cache_dir, resolve_encoder, resolve_model
 
@@ -67,3 +68,12 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Episodes and settings of a test stay in its own folder."""
     monkeypatch.setenv("KAELUM_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("KAELUM_CONFIG", "")
+
+
+@pytest.fixture
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
+    """A registry of verifiers in which what the test adds is gone afterwards."""
+    verifiers.available()
+    monkeypatch.setattr(verifiers, "_registry", dict(verifiers._registry))
+    yield
+    verifiers._load.cache_clear()

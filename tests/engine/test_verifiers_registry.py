@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Generator
 from dataclasses import replace
 from importlib.metadata import EntryPoint
 from typing import Any, cast
@@ -22,6 +21,8 @@ from kaelum_graph.types import Candidate, Query, RolloutId, WorkerName
 from kaelum_graph.verifiers import QUERY_CHECKS, added, available, check_safely, evidence, register, verifier
 from kaelum_graph.verifiers.base import Verifier
 
+pytestmark = pytest.mark.usefixtures("own_registry")
+
 QUERY = Query(text="What is 2 + 2?")
 CANDIDATE = Candidate(rollout_id=RolloutId(0), worker=WorkerName("math"), text="4", answer="4")
 
@@ -29,14 +30,6 @@ CANDIDATE = Candidate(rollout_id=RolloutId(0), worker=WorkerName("math"), text="
 class NoSandbox(Sandbox):
     def run(self, program: str, *, stdin: str = "", limits: Limits | None = None) -> ProgramResult:
         raise AssertionError("nothing is to be run here")
-
-
-@pytest.fixture(autouse=True)
-def own_registry(monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
-    available()
-    monkeypatch.setattr(verifiers, "_registry", dict(verifiers._registry))
-    yield
-    verifiers._load.cache_clear()
 
 
 def test_the_built_in_verifiers_are_found() -> None:

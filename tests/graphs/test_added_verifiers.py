@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 import textwrap
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +16,15 @@ from kaelum_graph.answer import Answer, Progress
 from kaelum_graph.evidence import Tier
 from kaelum_graph.models.base import GenerationRequest
 from kaelum_graph.types import Candidate, Query
-from kaelum_graph.verifiers import available, evidence, verifier
+from kaelum_graph.verifiers import evidence, verifier
 from kaelum_graph.workers.math import Math
 from tests.graphs.conftest import MakeKaelum
 from tests.graphs.scripted_model import Script, always, cycle
 
+pytestmark = pytest.mark.usefixtures("own_registry")
+
 MARBLES = "Tom has some marbles, an even number of them, and gives a few to Ann. How many are left in his bag?"
 DOCS = Path(__file__).parents[2] / "docs" / "evidence.md"
-
-
-@pytest.fixture(autouse=True)
-def own_registry(monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
-    available()
-    monkeypatch.setattr(verifiers, "_registry", dict(verifiers._registry))
-    yield
-    verifiers._load.cache_clear()
 
 
 def boxed(answer: str) -> str:
