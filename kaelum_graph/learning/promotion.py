@@ -17,6 +17,7 @@ from typing import Literal
 from kaelum_graph.learning.betting import BettingTest
 from kaelum_graph.learning.component import Component
 from kaelum_graph.learning.episode import SeenEpisode
+from kaelum_graph.learning.one_thread import one_thread
 from kaelum_graph.learning.state import LearnedState, Parts, Scored, is_held_out
 from kaelum_graph.types import Json
 
@@ -100,6 +101,7 @@ class Challenge:
         self._serving = _scored(template, common, name)
         self._challenger = _scored(make_state(), {**common, name: self.part}, name)
 
+    @one_thread()
     def score(self, episode: SeenEpisode, sequence: int | None) -> Verdict:
         """Judge both on an episode, of event `sequence` or held out, unless one of them may have learned from it."""
         if not episode.audit and (is_held_out(episode.id) or (sequence or 0) > self._seen):

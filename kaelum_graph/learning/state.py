@@ -16,6 +16,7 @@ from kaelum_graph.learning.component import Component, Tensors
 from kaelum_graph.learning.episode import SeenEpisode, is_audit
 from kaelum_graph.learning.faults import NO_FAULT, ComponentFault, PassedOver
 from kaelum_graph.learning.log import LearningEvent
+from kaelum_graph.learning.one_thread import one_thread
 from kaelum_graph.learning.ratings import with_ratings
 from kaelum_graph.types import Json
 
@@ -90,6 +91,7 @@ class LearnedState:
                 return component
         raise LookupError(f"no component {kind.__name__}: there are {', '.join(self.names)}.")
 
+    @one_thread()
     def apply(self, event: LearningEvent, *, passing: Mapping[str, str] | None = None) -> None:
         """Take in the next event, but not for the components `passing` (name: what it raised) and those set aside.
 
