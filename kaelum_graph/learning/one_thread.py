@@ -6,7 +6,7 @@ For tables of a learner's size it is also faster: several threads would wait for
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import cache
 
@@ -16,7 +16,7 @@ _TURN = threading.RLock()
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
+def one_thread() -> Generator[None]:
     """Hold this thread's linear algebra in numpy and torch to itself. `@one_thread()` is for a whole function.
 
     OpenBLAS (numpy) has one number of threads for the whole process, so one thread at a time is in here. What
