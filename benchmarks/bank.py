@@ -29,7 +29,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.search import seed_of
+from benchmarks.suites import seed_of
 from benchmarks.tasks import Task, tasks
 from kaelum_graph.acting import Turn, act
 from kaelum_graph.models.base import GenerationRequest, HiddenState, PolicyModel, Sampling

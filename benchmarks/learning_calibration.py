@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.learning_system import BUDGET, Voted, learned_router, routed
 from benchmarks.replay import BankQuery, bank_queries, prior_router
-from benchmarks.search import FAMILIES, PROSE
+from benchmarks.suites import FAMILIES, PROSE
 from benchmarks.tasks import tasks
 from kaelum_graph.calibration import Calibration, VoteCalibration, Votes
 from kaelum_graph.learning.episode import is_audit

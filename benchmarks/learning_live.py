@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.bank import STREAMED, UNSEEN
 from benchmarks.learning_system import BUDGET, stream
 from benchmarks.replay import bank_queries
-from benchmarks.search import PROSE, seed_of
+from benchmarks.suites import PROSE, seed_of
 from benchmarks.tasks import Task, tasks
 from benchmarks.workers import load
 from kaelum_flow.facade import Kaelum

@@ -30,7 +30,7 @@ from pydantic import TypeAdapter
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.bank import Bank, queries, states_of
-from benchmarks.search import PROSE
+from benchmarks.suites import PROSE
 from benchmarks.tasks import Task
 from kaelum_graph.clusters import cluster
 from kaelum_graph.encoder import Encoder

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "graphs"))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.replay import BankQuery, Drawn, prior_router
-from benchmarks.search import FAMILIES, PROSE
+from benchmarks.suites import FAMILIES, PROSE
 from benchmarks.tasks import Task, tasks
 from kaelum_flow.seen import proposing, seen_rollouts
 from kaelum_graph.learning.episode import SeenEpisode

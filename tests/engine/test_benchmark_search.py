@@ -8,21 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.outcomes import Outcome, Results
 from benchmarks.recorded import RecordedModel
-from benchmarks.search import (
-    NO_SCORES,
-    RANDOM_SCORES,
-    TRUSTED_NOISE,
-    Outcome,
-    Results,
-    baseline_answer,
-    calibration_lines,
-    likeliest,
-    samples_for,
-    stratified,
-    tables,
-    vote,
-)
+from benchmarks.search_baselines import baseline_answer, likeliest, samples_for, vote
+from benchmarks.search_contenders import NO_SCORES, RANDOM_SCORES, TRUSTED_NOISE
+from benchmarks.search_tables import calibration_lines, stratified, tables
 from benchmarks.stand_ins import Rescored
 from benchmarks.tasks import Task
 from kaelum_graph.models.base import GenerationRequest, PolicyModel, Sample, Sampling

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.search import FAMILIES
+from benchmarks.suites import FAMILIES
 from benchmarks.tasks import Task, concluding_words, tasks
 from benchmarks.workers import interval
 

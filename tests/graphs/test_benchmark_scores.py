@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.search import NO_SCORES, RANDOM_SCORES, SEARCHES, TRUSTED_NOISE, opened
+from benchmarks.search_contenders import NO_SCORES, RANDOM_SCORES, SEARCHES, TRUSTED_NOISE, opened
 from benchmarks.stand_ins import RandomModel
 from kaelum_flow.facade import Kaelum
 from kaelum_flow.scoring import PRM
