@@ -6,6 +6,9 @@ the policy model that generates several rollouts to their terminal answers.
 
 from __future__ import annotations
 
+import time
+from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -81,22 +84,28 @@ def build_lats(services: Services) -> StateGraph[Any, Any, Any, Any]:
         # A search that another process resumes here has none.
         measured = state.get("measured") or [{}] * len(wave_items)
         items = [{**item, **own} for item, own in zip(wave_items, measured, strict=True)]
+        cancel = cancel_token(config)
+        left = seconds_left(state, services.settings_for(current_options(state)).deadline)
+        deadline = None if left is None else time.monotonic() + left
         judging = [
             services.pool.submit(
-                judge,
-                services,
-                query,
-                item,
-                rollout_id=RolloutId(len(tree.rollouts) + index),
-                wave=wave,
-                prefix=tree.prefix(item["simulation"]["node_id"]),
-                prm_weight=likelihood_weight(state),
+                copy_context().run,
+                partial(
+                    judge,
+                    services,
+                    query,
+                    item,
+                    rollout_id=RolloutId(len(tree.rollouts) + index),
+                    wave=wave,
+                    prefix=tree.prefix(item["simulation"]["node_id"]),
+                    prm_weight=likelihood_weight(state),
+                    deadline=deadline,
+                    cancel=cancel,
+                ),
             )
             for index, item in enumerate(items)
         ]
-        rollouts, spent = with_judgement(
-            services, state, [judged.result() for judged in judging], cancel=cancel_token(config)
-        )
+        rollouts, spent = with_judgement(services, state, [judged.result() for judged in judging], cancel=cancel)
         rollouts = harmless(
             "the reward model", lambda: scored(services, state, tree, rollouts, items), otherwise=rollouts
         )

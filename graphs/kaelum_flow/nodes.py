@@ -53,7 +53,7 @@ from kaelum_graph.reward import SOURCE
 from kaelum_graph.storage import CacheEntry
 from kaelum_graph.types import EpisodeId, Json, Message, Query, Shape, WorkerName
 from kaelum_graph.verdict import Verdict, decide
-from kaelum_graph.verifiers import added
+from kaelum_graph.verifiers import added, unanswered
 
 CACHED_CONFIDENCE = 0.75
 """An answer without an anchored check is kept for serving again from this P(correct) on."""
@@ -301,7 +301,8 @@ class ForwardNodes:
             )
             if settings.learning and not is_audit(answer.id):
                 self._measure(state, answer.id)
-            if settings.cache and features is not None and earned(answer) and may_be_kept(self.services, state):
+            kept = settings.cache and earned(answer) and heard(state) and may_be_kept(self.services, state)
+            if kept and features is not None:
                 self.services.cache.add(
                     CacheEntry(
                         episode_id=answer.id,
@@ -456,6 +457,11 @@ def conversation_key(turns: Sequence[Message]) -> list[object]:
         extra = [*map(call_key, turn.calls), *([made.get(turn.call_id, "")] if turn.role == "tool" else [])]
         key.append((turn.role, turn.content, *extra))
     return key
+
+
+def heard(state: KaelumState) -> bool:
+    """False where a verifier gave no answer in time: what it would have refuted is not to be served for good."""
+    return not any(unanswered(vote) for rollout in read_tree(state).rollouts for vote in rollout.evidence)
 
 
 def earned(answer: Answer) -> bool:

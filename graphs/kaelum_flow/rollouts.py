@@ -16,7 +16,7 @@ from kaelum_graph.attempts import Attempt, asked_again, verification
 from kaelum_graph.config import Settings
 from kaelum_graph.errors import KaelumError
 from kaelum_graph.evidence import Evidence
-from kaelum_graph.models.base import GenerationRequest, Sampling
+from kaelum_graph.models.base import CancelToken, GenerationRequest, Sampling
 from kaelum_graph.operators import fault, possible_operators
 from kaelum_graph.reward import path_score, step_scores
 from kaelum_graph.tree import Operator, Propose, Rollout, SearchTree, Simulation, rollout_value
@@ -134,11 +134,14 @@ def judge(
     wave: int,
     prefix: str = "",
     prm_weight: float = 0.0,
+    deadline: float | None = None,
+    cancel: CancelToken | None = None,
 ) -> Rollout:
     """Conclude one sample and gather its evidence: run its program, read its answer, ask the verifiers.
 
     `prefix` is the text of the steps down to the node that a branch started from; only what follows is cut into steps.
-    `prm_weight` is what the likelihood of its steps counts in its value.
+    `prm_weight` is what the likelihood of its steps counts in its value. No added verifier is waited for past
+    `deadline` (a `time.monotonic()` instant) or once `cancel` is set, but for a moment.
     """
     simulation = Simulation(**item["simulation"])
     worker = services.workers[simulation.worker]
@@ -151,7 +154,10 @@ def judge(
     if simulation.operator == "verify":
         evidence = (verification(text, services.sandbox),)
     elif candidate.answer is not None or candidate.program is not None:
-        evidence = tuple(check_safely(one, query, candidate, services.sandbox) for one in asked_about(worker))
+        evidence = tuple(
+            check_safely(one, query, candidate, services.sandbox, deadline=deadline, cancel=cancel)
+            for one in asked_about(worker)
+        )
     steps = worker.split_steps(text.removeprefix(prefix))
     if simulation.operator in DETACHED:
         # Its steps answer another prompt than the question's: no branch may begin inside it.

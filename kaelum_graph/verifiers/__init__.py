@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -20,11 +21,15 @@ from typing import ClassVar, TypeVar, get_args
 
 from kaelum_graph.errors import UsageError
 from kaelum_graph.evidence import Evidence, ModelScore, Outcome, Tier
+from kaelum_graph.models.base import CancelToken
 from kaelum_graph.sandbox.base import Sandbox
 from kaelum_graph.types import Candidate, Query
-from kaelum_graph.verifiers.base import Verifier
+from kaelum_graph.verifiers.base import DEFAULT_SECONDS, Verifier
+from kaelum_graph.verifiers.timed import NoAnswer, desk_of, unanswered
 
-__all__ = ["QUERY_CHECKS", "Verifier", "added", "available", "check_safely", "evidence", "register", "verifier"]
+__all__ = [
+    "QUERY_CHECKS", "Verifier", "added", "available", "check_safely", "evidence", "register", "unanswered", "verifier",
+]  # fmt: skip
 
 Kind = TypeVar("Kind", bound=Verifier)
 Check = Callable[[Query, Candidate], "bool | Evidence | None"]
@@ -50,25 +55,29 @@ _registry: dict[str, Verifier] = {}
 def register(kind: type[Kind]) -> type[Kind]:
     """Class decorator: makes one instance of `kind` known under its `name`.
 
-    Raises `UsageError` for a name that is taken, a built-in verifier's above all, and for a `tier` or `workers` of
-    another type than `Verifier` states.
+    Raises `UsageError` for a name that is taken, a built-in verifier's above all, and for a `tier`, `workers` or
+    `seconds` of another type than `Verifier` states.
     """
     _add(kind())
     return kind
 
 
-def evidence(*, name: str, tier: Tier, workers: Sequence[str] | None = None) -> Callable[[Check], Check]:
+def evidence(
+    *, name: str, tier: Tier, workers: Sequence[str] | None = None, seconds: float = DEFAULT_SECONDS
+) -> Callable[[Check], Check]:
     """Function decorator: registers `check(query, candidate)` as the verifier `name`.
 
     The function returns True (pass), False (fail), None (nothing to check: unscored) or an `Evidence` of its own with a
     reason; the first line of its docstring is the reason of a bare fail. It is asked about the candidates of `workers`,
-    of all of them without that. Raises `UsageError` as `register` does, and for an `async` function.
+    of all of them without that. It has `seconds` (10 unless told) for one question, and never longer than the search's
+    deadline leaves; after that its vote is unscored. Raises `UsageError` as `register` does, and for an `async`
+    function.
     """
 
     def decorate(check: Check) -> Check:
         if inspect.iscoroutinefunction(check):
             raise UsageError(f"Verifier '{name}' is an async function; it has to return its verdict, not await one.")
-        _add(_FunctionVerifier(name, tier, check, workers=workers))
+        _add(_FunctionVerifier(name, tier, check, workers=workers, seconds=seconds))
         return check
 
     return decorate
@@ -94,13 +103,29 @@ def added(worker: str | None = None) -> tuple[Verifier, ...]:
     return tuple(one for one in found if worker is None or one.workers is None or worker in one.workers)
 
 
-def check_safely(verifier: Verifier, query: Query, candidate: Candidate, sandbox: Sandbox) -> Evidence:
+def check_safely(
+    verifier: Verifier,
+    query: Query,
+    candidate: Candidate,
+    sandbox: Sandbox,
+    *,
+    deadline: float | None = None,
+    cancel: CancelToken | None = None,
+) -> Evidence:
     """What `verifier` says; "unscored" with the reason when it raises or returns something that is no `Evidence`.
 
-    So is an `Evidence` with a field that is none: what was made of it would be found out far from here.
+    So is an `Evidence` with a field that is none: what was made of it would be found out far from here. And so is an
+    added verifier's answer that isn't there within its `seconds`, at `deadline` (a `time.monotonic()` instant) or a
+    moment after `cancel` is set; it runs in a thread of its own, in this one's context (see `timed`).
     """
+
+    def ask() -> object:
+        return verifier.check(query, candidate, sandbox)
+
     try:
-        found: object = verifier.check(query, candidate, sandbox)
+        found = ask() if _is_own(verifier) else desk_of(verifier).ask(ask, deadline=deadline, cancel=cancel)
+    except NoAnswer as error:
+        return _unscored(verifier, str(error))
     except (Exception, SystemExit) as error:
         return _unscored(verifier, f"{type(error).__name__}: {error}".splitlines()[0][:LONGEST_REASON])
     if not isinstance(found, Evidence):
@@ -120,10 +145,11 @@ class _FunctionVerifier(Verifier):
     name: ClassVar[str] = ""
     tier: ClassVar[Tier] = Tier.CROSS_CHANNEL
 
-    def __init__(self, name: str, tier: Tier, check: Check, *, workers: Sequence[str] | None) -> None:
+    def __init__(self, name: str, tier: Tier, check: Check, *, workers: Sequence[str] | None, seconds: float) -> None:
         self.name = name  # pyright: ignore[reportAttributeAccessIssue]
         self.tier = tier  # pyright: ignore[reportAttributeAccessIssue]
         self.workers = workers  # pyright: ignore[reportAttributeAccessIssue]
+        self.seconds = seconds  # pyright: ignore[reportAttributeAccessIssue]
         self._check = check
         self._failure = (inspect.getdoc(check) or f"{name} does not hold").splitlines()[0]
 
@@ -165,6 +191,9 @@ def _check(instance: Verifier) -> None:
     names = list(workers) if isinstance(workers, list | tuple | set | frozenset) else None
     if workers is not None and (names is None or not all(isinstance(name, str) for name in names)):
         raise UsageError(f"Verifier '{instance.name}' has workers={workers!r}, not names like ('math',).")
+    seconds: object = instance.seconds
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 < seconds < math.inf:
+        raise UsageError(f"Verifier '{instance.name}' has seconds={seconds!r}; expected a number above 0.")
 
 
 def _is_own(instance: Verifier) -> bool:
