@@ -4,7 +4,9 @@ Nothing here takes a model's score, so no label can depend on the reward model.
 
 | A rollout | Its label |
 |---|---|
-| an anchor judged its answer | 0.99 / 0.01 (H), 0.97 / 0.03 (E), 0.95 / 0.05 (V), for the whole answer cluster |
+| a check judged its answer | 0.97 / 0.03 (E), 0.95 / 0.05 (V), for the whole answer cluster |
+| a person did | 0.99 / 0.01, and less once people were seen to be wrong (`NoiseModel.people`) |
+| both did | the more reliable one |
 | only a draft's form was checked, and holds | 0.85, not anchored: what it says was not checked |
 | an anchor passed another answer of the query | 0.15, not anchored |
 | no anchor | `NoiseModel.probability` of what X, C and J say together, in 0.15-0.85 |
@@ -17,9 +19,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kaelum_graph.evidence import Evidence
 from kaelum_graph.learning.episode import SeenEpisode, SeenRollout, check_evidence, clusters_of
-from kaelum_graph.learning.noise_model import NoiseModel, signals
-from kaelum_graph.posterior import CEILING, FAIL_CONFIDENCE, PASS_CONFIDENCE, anchored_vote
+from kaelum_graph.learning.noise_model import FORM, PEOPLE, Judgement, NoiseModel, signals
+from kaelum_graph.posterior import CEILING, anchored_vote
 from kaelum_graph.types import WorkerName
 from kaelum_graph.verdict import form_checked
 
@@ -50,7 +53,8 @@ class StepLabel:
     """P(right) from a step on: the mean over the rollouts that pass through it, and their effective number.
 
     `anchored` is the share of them that an anchor judged; `last` whether it is its rollout's last step; `rated` whether
-    a person said so of the step itself (then the mean is that score, held in 0.01-0.99).
+    a person said so of the step itself (then the mean is that score, held in 0.01-0.99, and closer to a half once
+    people were seen to be wrong).
     """
 
     probability: float
@@ -86,20 +90,20 @@ def rollout_labels(episode: SeenEpisode, noise: NoiseModel) -> list[Label]:
         if not members:
             continue
         votes = [vote for index in members for vote in episode.rollouts[index].evidence]
-        outcome, tier = anchored_vote(votes)
-        if tier is None:
+        if anchored_vote(votes)[1] is None:
             label = _unanchored(noise.probability(signal))
         elif form_checked(votes):
             label = _unanchored(CEILING)
         else:
-            label = Label((PASS_CONFIDENCE if outcome == "pass" else FAIL_CONFIDENCE)[tier], True, 1.0)
+            label = _anchored(Judgement.of([vote for vote in votes if not _form_holds(vote)]), noise.people)
         for index in members:
             labels[index] = label
     return labels
 
 
-def step_labels(episode: SeenEpisode, labels: Sequence[Label]) -> list[list[StepLabel]]:
-    """A label for every step of every rollout; an empty list for a rollout without features.
+def step_labels(episode: SeenEpisode, labels: Sequence[Label], *, people: float = PEOPLE) -> list[list[StepLabel]]:
+    """A label for every step of every rollout; an empty list for a rollout without features. `people`: how often those
+    who score steps are right.
 
     Rollouts whose steps are the same from the start on share them, as in the tree: a step is known by its worker and by
     the bytes of its embedding and of those before it. Rollouts with the same steps throughout are one path, and count
@@ -120,7 +124,7 @@ def step_labels(episode: SeenEpisode, labels: Sequence[Label]) -> list[list[Step
             members = [labels[index] for index in below[node]]
             last = place + 1 == len(path)
             if place in rated:
-                row.append(StepLabel(min(max(rated[place], 0.01), 0.99), 1.0, 1.0, last, rated=True))
+                row.append(StepLabel(min(max(rated[place], 1.0 - people), people), 1.0, 1.0, last, rated=True))
                 continue
             row.append(
                 StepLabel(
@@ -143,6 +147,17 @@ def worker_rewards(
     for rollout, label in zip(episode.rollouts, labels, strict=True):
         gained.setdefault(rollout.worker, []).append(label.probability - token_price * rollout.tokens / 1000)
     return {worker: Reward(math.fsum(values) / len(values), len(values)) for worker, values in gained.items()}
+
+
+def _anchored(judgement: Judgement, people: float) -> Label:
+    """A check's word tells all there is; people's as much less as they are less reliable than was stated."""
+    weight = ((2 * people - 1) / (2 * PEOPLE - 1)) ** 2 if judgement.checked is None else 1.0
+    return Label(judgement.right(people), True, min(weight, 1.0))
+
+
+def _form_holds(vote: Evidence) -> bool:
+    """A form that holds says nothing of a draft that a person refused, or praised."""
+    return vote.source == FORM and vote.outcome == "pass"
 
 
 def _unanchored(probability: float) -> Label:

@@ -13,6 +13,10 @@ own constraints has judged. For one answer, counting distinct beginnings,
 Where the rollouts are spread over six workers of which one knows the matter, its answer has a small share of all and a
 large one of its own worker's: both count. Where an anchor has passed another answer of the query, the label is 0.15.
 
+People are anchors, but not all of them know: how often they are right is measured where a check has decided as well, by
+expectation-maximisation over who of the two was wrong where they differ, from a prior of 0.99. Where both have voted on
+an answer the more reliable one decides.
+
 Sensitivity is P(pass | right, voted), specificity P(fail | wrong, voted), each with a Beta prior whose mean gives the
 ratios that `posterior.py` states (a pass counts 1.5, a fail a quarter). The weights are fitted by maximum a posteriori
 around (0, ½, ½, 1) and offsets of 0. Queries that can be checked are not like those that can't, so the priors are
@@ -39,7 +43,7 @@ from kaelum_graph.feedback import FeedbackChange
 from kaelum_graph.learning.component import Tensors
 from kaelum_graph.learning.episode import SeenEpisode, check_evidence, clusters_of
 from kaelum_graph.logistic import fitted
-from kaelum_graph.posterior import CEILING, FAIL_CONFIDENCE, FLOOR, PASS_CONFIDENCE, Anchored, anchored_vote
+from kaelum_graph.posterior import CEILING, FAIL_CONFIDENCE, FLOOR, PASS_CONFIDENCE, anchored_vote
 from kaelum_graph.types import Json
 
 Reals = NDArray[np.float64]
@@ -51,6 +55,10 @@ SENSITIVITY, SPECIFICITY = 0.9, 0.4
 """Means of the priors. They give posterior.py's ratios: 0.9 / 0.6 = 1.5 for a pass, 0.1 / 0.4 = 1/4 for a fail."""
 PRIOR_VOTES = 10.0
 """Strength of the Beta priors, in votes."""
+PEOPLE = PASS_CONFIDENCE[Tier.HUMAN]
+"""Mean of the prior of people's reliability."""
+ROUNDS = 50
+"""Of expectation-maximisation; it moves by less than a thousandth from some 20 on."""
 
 CENTRE = (0.0, 0.5, 0.5, 1.0)
 SPREADS = (0.25, 0.25, 0.25, 0.25)
@@ -75,12 +83,38 @@ class Signal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What anchors say of one answer: P(right) by the strongest check that voted, and whether people passed it; None
+    where there is none."""
+
+    checked: float | None
+    passed: bool | None
+
+    @classmethod
+    def of(cls, votes: Sequence[Evidence]) -> Judgement:
+        """Of all votes on it."""
+        people, _ = anchored_vote([vote for vote in votes if vote.tier is Tier.HUMAN])
+        outcome, tier = anchored_vote([vote for vote in votes if vote.tier is not Tier.HUMAN])
+        return cls(
+            checked=None if tier is None else (PASS_CONFIDENCE if outcome == "pass" else FAIL_CONFIDENCE)[tier],
+            passed=None if people == "none" else people == "pass",
+        )
+
+    def right(self, people: float) -> float:
+        """P(right), where people are right with probability `people`. One of the two has voted."""
+        checked = 0.5 if self.checked is None else self.checked
+        if self.passed is None or people < max(checked, 1.0 - checked):
+            return checked
+        return people if self.passed else 1.0 - people
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """An answer that an anchor has judged: P(right) by the anchor and what was said without it at that time."""
+    """An answer that an anchor has judged, and what was said without it at that time."""
 
     episode: str
     signal: Signal
-    right: float
+    judgement: Judgement
     rollouts: int
     stated: float
 
@@ -113,6 +147,11 @@ class NoiseModel:
         told = float(_inputs([signal], fit)[0] @ fit.weights)
         return min(max(1.0 / (1.0 + math.exp(-told)), FLOOR), CEILING)
 
+    @property
+    def people(self) -> float:
+        """P(a person who says that an answer is right or wrong is right), in [0.5, 0.99] or so."""
+        return self._fit().people
+
     def sources(self) -> dict[str, tuple[float, float]]:
         """Posterior mean sensitivity and specificity of every source that has voted on an anchored item."""
         return dict(self._fit().rates)
@@ -138,7 +177,7 @@ class NoiseModel:
         if not self._audits:
             return None
         stated = np.array([item.stated for item in self._audits])
-        right = np.array([item.right > 0.5 for item in self._audits], dtype=float)
+        right = np.array([item.judgement.right(self.people) > 0.5 for item in self._audits], dtype=float)
         counts = np.array([item.rollouts for item in self._audits], dtype=float)
         return Audited(
             items=len(self._audits),
@@ -169,16 +208,17 @@ class NoiseModel:
             self.learn_episode(episode)
 
     def tensors(self) -> Tensors:
-        """Numbers of the kept items, training ones first: `items` `[N, 6]` are agreement, constancy, rival, right,
-        rollouts and stated; `leans` `[N, S]` and `workers` `[N, W]` are NaN where there is none."""
+        """Numbers of the kept items, training ones first: `items` `[N, 7]` are agreement, constancy, rival, P(right) by
+        a check, people's vote, rollouts and stated; `leans` `[N, S]` and `workers` `[N, W]`. NaN: there is none."""
         everything = [*self._items, *self._audits]
         signals = [item.signal for item in everything]
         numbers = [
-            (item.signal.agreement, item.signal.constancy, item.signal.rival, item.right, item.rollouts, item.stated)
+            (item.signal.agreement, item.signal.constancy, item.signal.rival, _or_nan(item.judgement.checked),
+             _or_nan(item.judgement.passed), item.rollouts, item.stated)
             for item in everything
-        ]
+        ]  # fmt: skip
         return {
-            "items": np.array(numbers, dtype=np.float64).reshape(-1, 6),
+            "items": np.array(numbers, dtype=np.float64).reshape(-1, 7),
             "leans": _spread([signal.leans for signal in signals], _names(signal.leans for signal in signals)),
             "workers": _spread([signal.workers for signal in signals], _names(signal.workers for signal in signals)),
         }
@@ -203,7 +243,7 @@ class NoiseModel:
         except KeyError as error:
             raise ValueError(f"not a noise model: {error} is missing") from error
         shapes = [numbers.shape, *(table.shape for table in tables)]
-        if shapes != [(len(episodes), width) for width in (6, *map(len, names))]:
+        if shapes != [(len(episodes), width) for width in (7, *map(len, names))]:
             raise ValueError(f"not a noise model: shapes {shapes} for {len(episodes)} items")
         leans, workers = (_gathered(table, known) for table, known in zip(tables, names, strict=True))
         made = [
@@ -212,9 +252,12 @@ class NoiseModel:
                 signal=Signal(
                     agreement=float(row[0]), constancy=float(row[1]), rival=bool(row[2]), leans=lean, workers=share
                 ),
-                right=float(row[3]),
-                rollouts=int(row[4]),
-                stated=float(row[5]),
+                judgement=Judgement(
+                    checked=None if math.isnan(row[3]) else float(row[3]),
+                    passed=None if math.isnan(row[4]) else bool(row[4]),
+                ),
+                rollouts=int(row[5]),
+                stated=float(row[6]),
             )
             for episode, row, lean, share in zip(episodes, numbers, leans, workers, strict=True)
         ]
@@ -224,11 +267,12 @@ class NoiseModel:
     def _items_of(self, episode: SeenEpisode) -> list[Item]:
         found: list[Item] = []
         for members, signal in zip(clusters_of(episode), signals(episode), strict=True):
-            outcome, tier = _decided(episode, members)
-            if tier is not None:
-                right = PASS_CONFIDENCE[tier] if outcome == "pass" else FAIL_CONFIDENCE[tier]
-                stated = self.probability(signal)
-                found.append(Item(episode=episode.id, signal=signal, right=right, rollouts=len(members), stated=stated))
+            judgement = Judgement.of(_of_value(episode, members))
+            if judgement != _NOBODY:
+                stated, count = self.probability(signal), len(members)
+                found.append(
+                    Item(episode=episode.id, signal=signal, judgement=judgement, rollouts=count, stated=stated)
+                )
         return found
 
     def _fit(self) -> _Fit:
@@ -239,6 +283,7 @@ class NoiseModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Fit:
+    people: float
     rates: Mapping[str, tuple[float, float]]
     workers: Sequence[str]
     weights: Reals  # [4 + W]
@@ -252,7 +297,7 @@ def signals(episode: SeenEpisode) -> list[Signal]:
     begun = [{(rollouts[index].prefix, rollouts[index].worker) for index in members} for members in groups]
     masses = [len({prefix for prefix, _ in own}) for own in begun]
     of_worker = Counter(worker for own in begun for _, worker in own)
-    passed = [_decided(episode, members)[0] == "pass" for members in groups]
+    passed = [anchored_vote(_of_value(episode, members))[0] == "pass" for members in groups]
     found: list[Signal] = []
     for members, own, mass, proven in zip(groups, begun, masses, passed, strict=True):
         mine = Counter(worker for _, worker in own)
@@ -269,7 +314,27 @@ def signals(episode: SeenEpisode) -> list[Signal]:
     return found
 
 
-def reliabilities(items: Sequence[Item]) -> dict[str, tuple[float, float]]:
+def reliability_of_people(items: Sequence[Item]) -> float:
+    """How often people are right, from the answers that a check has judged as well; not below 0.5, where their word
+    would say nothing. A person's word on several answers of one search counts once."""
+    both = [
+        (item.episode, max(one.checked, 1.0 - one.checked), one.passed == (one.checked > 0.5))
+        for item in items
+        if (one := item.judgement).checked is not None and one.passed is not None
+    ]
+    answers = Counter(episode for episode, _, _ in both)
+    people = PEOPLE
+    for _ in range(ROUNDS):
+        wrong = 0.0
+        for episode, check, agree in both:
+            right, mistaken = (check, 1.0 - check) if agree else (1.0 - check, check)
+            blame = (1.0 - people) * mistaken
+            wrong += blame / (people * right + blame) / answers[episode]
+        people = (PRIOR_VOTES * PEOPLE + len(answers) - wrong) / (PRIOR_VOTES + len(answers))
+    return max(people, 0.5)
+
+
+def reliabilities(items: Sequence[Item], people: float) -> dict[str, tuple[float, float]]:
     """Posterior mean sensitivity and specificity by source. An item counts by how sure its anchor is."""
     passes: dict[str, list[float]] = {}
     for item in items:
@@ -278,8 +343,8 @@ def reliabilities(items: Sequence[Item]) -> dict[str, tuple[float, float]]:
                 continue
             counts = passes.setdefault(source, [0.0, 0.0, 0.0, 0.0])
             wrong = 0 if lean > 0 else 1
-            counts[wrong] += item.right * abs(lean)
-            counts[2 + wrong] += (1 - item.right) * abs(lean)
+            counts[wrong] += item.judgement.right(people) * abs(lean)
+            counts[2 + wrong] += (1 - item.judgement.right(people)) * abs(lean)
     return {
         source: (
             (hit + PRIOR_VOTES * SENSITIVITY) / (hit + miss + PRIOR_VOTES),
@@ -305,10 +370,16 @@ def _leans(votes: Sequence[Evidence], members: int) -> dict[str, float]:
     return {source: min(max(lean, -1.0), 1.0) for source, lean in sorted(leans.items())}
 
 
-def _decided(episode: SeenEpisode, members: Sequence[int]) -> tuple[Anchored, Tier | None]:
-    """What anchors say of an answer's value; a check of its form is left out, it can only refute a value."""
-    votes = [vote for index in members for vote in episode.rollouts[index].evidence if vote.source != FORM]
-    return anchored_vote(votes)
+_NOBODY = Judgement(checked=None, passed=None)
+
+
+def _of_value(episode: SeenEpisode, members: Sequence[int]) -> list[Evidence]:
+    """The votes on an answer's value; a check of its form is left out, it can only refute a value."""
+    return [vote for index in members for vote in episode.rollouts[index].evidence if vote.source != FORM]
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else float(value)
 
 
 def _names(tables: Iterable[Mapping[str, float]]) -> list[str]:
@@ -356,11 +427,12 @@ def _fitted(items: Sequence[Item]) -> _Fit:
     """
     workers = _names(item.signal.workers for item in items)
     centre = np.array([*CENTRE, *(0.0 for _ in workers)])
-    fit = _Fit(rates=reliabilities(items), workers=workers, weights=centre)
+    people = reliability_of_people(items)
+    fit = _Fit(people=people, rates=reliabilities(items, people), workers=workers, weights=centre)
     if not items:
         return fit
     inputs = _inputs([item.signal for item in items], fit).T  # [4 + W, N]
-    right = np.array([item.right for item in items])
+    right = np.array([item.judgement.right(people) for item in items])
     counts = np.array([float(item.rollouts) for item in items])
     precision = np.array([*SPREADS, *(OFFSET_SPREAD for _ in workers)]) ** -2.0
     weights, _ = fitted(inputs, right, centre=centre, precision=precision, counts=counts)

@@ -197,7 +197,8 @@ class RewardModel:
 
     def _keep(self, episode: SeenEpisode, labels: Sequence[Label], records: Mapping[WorkerName, float]) -> Kept:
         weights = [ROLLOUT_WEIGHT * label.weight * (1.0 if label.anchored else UNANCHORED_WEIGHT) for label in labels]
-        return keep(episode, labels, step_labels(episode, labels), weights, records)
+        steps = step_labels(episode, labels, people=self._noise.people)
+        return keep(episode, labels, steps, weights, records)
 
     def _examine(self, episode: SeenEpisode, labels: Sequence[Label]) -> None:
         """Hold what it says now against the anchored checks of the rollouts that it had no part in choosing."""

@@ -86,7 +86,7 @@ def test_an_anchor_decides_for_the_whole_cluster() -> None:
 def test_where_anchors_contradict_the_strongest_tier_decides_and_a_tie_is_a_fail(
     votes: list[Evidence], expected: float
 ) -> None:
-    assert probabilities(episode(rollout(0, *votes)))[0] == expected
+    assert probabilities(episode(rollout(0, *votes)))[0] == pytest.approx(expected)
 
 
 def test_a_draft_whose_form_alone_was_checked_is_not_anchored() -> None:
@@ -280,9 +280,71 @@ def test_a_rating_replaces_what_the_episode_taught_and_goes_without_a_trace() ->
         assert noise.seen > 6  # every one of its answers is judged now
     assert noise.weights != plain.weights
     noise.learn_feedback(change(last), last)
-    assert noise.tensors()["items"].tolist() == plain.tensors()["items"].tolist()
+    assert np.array_equal(noise.tensors()["items"], plain.tensors()["items"], equal_nan=True)
     noise.learn_feedback(change(last), None)
     assert noise.seen == 5
+
+
+def rated_by_people(count: int, *, reliability: float, seed: int, ids: Sequence[str]) -> list[SeenEpisode]:
+    """Queries whose answer a test judged, which is right but in 3%, and people, who are right so often."""
+    random, made = np.random.default_rng(seed), list[SeenEpisode]()
+    for id in ids[:count]:
+        right = random.random() < 0.5
+        checked, said = (right if random.random() < sure else not right for sure in (0.97, reliability))
+        test = vote("pass" if checked else "fail", Tier.EXECUTION, "program")
+        person = vote("pass" if said else "fail", Tier.HUMAN, "person")
+        made.append(episode(rollout(0, test, person), rollout(0), rollout(1), id=id))
+    return made
+
+
+def taught(told: Sequence[SeenEpisode]) -> NoiseModel:
+    noise = NoiseModel()
+    for seen in told:
+        noise.learn_episode(seen)
+    return noise
+
+
+@pytest.mark.parametrize("reliability", [0.7, 0.8, 0.95])
+def test_how_often_people_are_right_is_measured_where_checks_decide_too(reliability: float) -> None:
+    noise = taught(rated_by_people(300, reliability=reliability, seed=6, ids=training_ids(300)))
+    assert noise.people == pytest.approx(reliability, abs=0.06)
+
+
+def test_people_are_believed_as_far_as_they_have_been_right() -> None:
+    """Wrong in a fifth of their ratings they are believed at 0.8, and no longer against a test."""
+    noise = taught(rated_by_people(300, reliability=0.8, seed=7, ids=training_ids(300)))
+    person, test = vote("fail", Tier.HUMAN, "person"), vote("pass", Tier.EXECUTION, "program")
+    alone, both = rollout_labels(episode(rollout(0, person), rollout(1, person, test)), noise)
+    assert alone.probability == pytest.approx(1 - noise.people)
+    assert alone.anchored
+    assert alone.weight == pytest.approx(0.4, abs=0.1)
+    assert both == Label(0.97, True, 1.0)
+    seen = episode(replace(rollout(0, steps=[1, 2]), rated=((0, 1.0), (1, 0.0))))
+    rated = [step for step in step_labels(seen, rollout_labels(seen, noise), people=noise.people)[0] if step.rated]
+    assert [step.probability for step in rated] == pytest.approx([noise.people, 1 - noise.people])
+
+
+def test_one_contradiction_does_not_undo_peoples_word() -> None:
+    """A check may be the one that is wrong; and whoever never meets a check is believed as stated."""
+    contradicted = episode(
+        rollout(0, vote("pass", Tier.EXECUTION, "program"), vote("fail", Tier.HUMAN, "person")), id=training_ids(1)[0]
+    )
+    assert 0.9 < taught([contradicted]).people < 0.97
+    alone = [episode(rollout(0, vote("fail", Tier.HUMAN, "person")), id=id) for id in training_ids(50)]
+    assert taught(alone).people == pytest.approx(0.99)
+
+
+def test_people_who_are_always_wrong_say_nothing() -> None:
+    noise = taught(rated_by_people(200, reliability=0.05, seed=8, ids=training_ids(200)))
+    (label,) = rollout_labels(episode(rollout(0, vote("pass", Tier.HUMAN, "person"))), noise)
+    assert (noise.people, label.probability, label.weight) == (0.5, 0.5, 0.0)
+
+
+def test_a_form_that_holds_is_no_check_of_what_a_person_refused() -> None:
+    noise = taught(rated_by_people(100, reliability=0.7, seed=9, ids=training_ids(100)))
+    form, person = vote("pass", source="constraints"), vote("fail", Tier.HUMAN, "person")
+    (label,) = rollout_labels(episode(rollout(0, form, person, worker=CREATIVE)), noise)
+    assert label.probability == pytest.approx(1 - noise.people)
 
 
 def test_a_state_is_a_function_of_the_log_and_survives_being_kept() -> None:
