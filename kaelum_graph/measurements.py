@@ -67,8 +67,12 @@ class Measurements:
 
     def prm_weight(self, source: str = SOURCE) -> float:
         """λ of the search, in [0, 1]: the measured within-query skill of the scores of `source`."""
+        return self.skill(source).weight
+
+    def skill(self, source: str = SOURCE) -> Skill:
+        """What has been measured of the scores of `source`."""
         with self._lock:
-            return self._skills.get(source, Skill()).weight
+            return self._skills.get(source, Skill())
 
     @property
     def calibration(self) -> VoteCalibration:

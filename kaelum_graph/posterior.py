@@ -66,7 +66,7 @@ def weigh(
     """The clusters' standings, the best first.
 
     Order: an anchored pass (H before E before V), then without an anchor by confidence, then an anchored fail; ties by
-    plain votes where there is a calibration, by share, by the best `scores` among the members, then by representative.
+    plain votes where there is a calibration, by share, by the best `scores` among the members, then as they were drawn.
     `scores` touch nothing but that order;
     `weights` (see `vote_weights`) make some candidates' votes count more than others'.
     Members with equal `prefixes` grew from one beginning and count once, so that a bushy subtree can't outvote.
@@ -91,7 +91,7 @@ def weigh(
 
     counted = dict(zip(clusters, plain, strict=True)) if calibrate is not None else {}
 
-    def order(standing: Standing) -> tuple[int, int, float, float, float, float, str]:
+    def order(standing: Standing) -> tuple[int, int, float, float, float, float, int]:
         rank = {"pass": 0, "none": 1, "fail": 2}[standing.anchored]
         tier = _ANCHORS.index(standing.tier) if standing.tier is not None and standing.anchored == "pass" else 0
         # Without a score the middle: no opinion is neither praise nor blame.
@@ -99,10 +99,17 @@ def weigh(
             [score.value for score in (scores[index] for index in standing.cluster.members) if score] if scores else []
         )
         best = max(opinions, default=0.5)
-        name = standing.cluster.representative
         # A confidence at its bound ties with others: the calibration said how far weighed votes may go beyond that.
         more = counted.get(standing.cluster, 0.0)
-        return (rank, tier, -round(standing.confidence, 9), -more, -standing.share, -best, name)
+        return (
+            rank,
+            tier,
+            -round(standing.confidence, 9),
+            -more,
+            -standing.share,
+            -best,
+            min(standing.cluster.members),
+        )
 
     return sorted(standings, key=order)
 

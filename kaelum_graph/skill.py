@@ -52,9 +52,19 @@ class Skill:
         """λ = clip((AUROC − 0.5) / 0.25, 0, 1) of the lower bound of the mean; 0 until enough has been measured."""
         if self.queries < ENOUGH_QUERIES:
             return 0.0
+        return min(1.0, max(0.0, (self.mean - DOUBT * self._error - 0.5) / FULL_SKILL))
+
+    @property
+    def orders(self) -> bool:
+        """Whether the scores may order what is level: while nothing is known, and then while they lie above chance by
+        one standard error. A weight costs answers where it is wrong; an order of level ones costs next to nothing, but
+        noise still costs more than the order in which they were drawn, the best worker first."""
+        return self.queries < ENOUGH_QUERIES or self.mean - self._error > 0.5
+
+    @property
+    def _error(self) -> float:
         # Half a query of doubt is added, lest a few equal values look like certainty.
-        error = math.sqrt((self.squares + 0.125) / (self.queries - 1) / self.queries)
-        return min(1.0, max(0.0, (self.mean - DOUBT * error - 0.5) / FULL_SKILL))
+        return math.sqrt((self.squares + 0.125) / (self.queries - 1) / self.queries)
 
 
 def measured(aurocs: Iterable[float]) -> Skill:

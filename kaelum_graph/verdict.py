@@ -62,6 +62,7 @@ def decide(
     prose: Collection[WorkerName] = (),
     answers: int = 1,
     trust: float = 0.0,
+    ordered: bool = True,
     calibrate: Callable[[float, float], float] | None = None,
 ) -> Verdict:
     """Weigh the answer clusters of a tree's rollouts and judge the leader.
@@ -69,12 +70,13 @@ def decide(
     It passes on an anchored check of more than its form; without one when its confidence is at least `min_confidence`
     and the mean score of its path's steps, where the model gives one, is at least `prm_threshold`. `worker` is named
     when no rollout answered; the answer of a worker in `prose` is its text, not a value in it. A learned reward model's
-    scores weigh the votes by `trust`, its measured skill. With `answers` above 1
-    up to that many distinct ones are given as `choices`; what a check refuted is none of them while anything else
-    stands.
+    scores weigh the votes by `trust`, its measured skill. `ordered`: whether scores order what is level. With `answers`
+    above 1 up to that many distinct ones are given as `choices`; what a check refuted is none of them while anything
+    else stands.
     """
     candidates = [rollout.candidate for rollout in tree.rollouts]
     scores = [path_score(rollout.step_scores, source=rollout.scored_by) for rollout in tree.rollouts]
+    order = scores if ordered else None
     evidence = [rollout.evidence for rollout in tree.rollouts]
     groups = cluster([candidate.answer for candidate in candidates])
     prefixes = tree.prefixes()
@@ -84,7 +86,7 @@ def decide(
             groups,
             candidates,
             evidence,
-            scores=scores,
+            scores=order,
             prefixes=prefixes,
             weights=vote_weights(learned_scores(tree, scores), trust=trust),
             calibrate=calibrate,
@@ -103,7 +105,7 @@ def decide(
         )
 
     def shown(standing: Standing) -> tuple[Candidate, ModelScore | None, Choice]:
-        candidate = representative_candidate(standing, candidates, scores, evidence_by_candidate=evidence)
+        candidate = representative_candidate(standing, candidates, order, evidence_by_candidate=evidence)
         score = scores[candidate.rollout_id]
         sure = (score is None or score.value >= prm_threshold) and standing.confidence >= min_confidence
         choice = Choice(

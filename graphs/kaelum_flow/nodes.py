@@ -208,6 +208,7 @@ class ForwardNodes:
         return {
             "prm_weight": weight,
             "scored_by": PRM if learned else SOURCE,
+            "ordered": learned or self.services.measurements.skill().orders,
             "blind_share": BLIND_SHARE if weight else 1.0,
         }
 
@@ -230,6 +231,7 @@ class ForwardNodes:
             prose=[name for name, worker in self.services.workers.items() if worker.prose],
             answers=settings.answers,
             trust=prm_weight(state),
+            ordered=current_route(state).get("ordered", True),
             calibrate=self.services.measurements.calibration,
         )
         told_of(state, writer)(

@@ -55,6 +55,17 @@ def test_noise_earns_a_weight_at_most_one_time_in_ten() -> None:
     assert np.mean(weights) < 0.01
 
 
+def test_noise_soon_orders_nothing_and_a_weak_score_goes_on_to() -> None:
+    """Before 20 queries anything may order what is level; after 100 noise does in one run of six or fewer."""
+    generator = np.random.default_rng(4)
+    noise = [measured((generator.random(100) < 0.5).astype(float).tolist()).orders for _ in range(200)]
+    weak = [measured((generator.random(100) < 0.62).astype(float).tolist()).orders for _ in range(200)]
+    assert measured([0.0] * 19).orders
+    assert not measured([0.0] * 20).orders
+    assert np.mean(noise) <= 0.2
+    assert np.mean(weak) >= 0.8
+
+
 def test_skill_earns_weight() -> None:
     generator = np.random.default_rng(3)
     skill = Skill()

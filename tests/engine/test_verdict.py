@@ -19,7 +19,11 @@ def check(outcome: Outcome) -> tuple[Evidence, ...]:
 
 
 def verdict_of(
-    rollouts: Sequence[tuple[str | None, float, tuple[Evidence, ...]]], *, trust: float, scored_by: str = "prm"
+    rollouts: Sequence[tuple[str | None, float, tuple[Evidence, ...]]],
+    *,
+    trust: float,
+    scored_by: str = "prm",
+    ordered: bool = True,
 ) -> Verdict:
     """Of samples that came to (answer, score, evidence)."""
     tree = SearchTree()
@@ -34,7 +38,7 @@ def verdict_of(
                 step_scores=(score,), finish="stop", completion_tokens=5, value=0.5, scored_by=scored_by,
             )
         )  # fmt: skip
-    return decide(tree, worker=MATH, min_confidence=0.0, prm_threshold=0.0, trust=trust)
+    return decide(tree, worker=MATH, min_confidence=0.0, prm_threshold=0.0, trust=trust, ordered=ordered)
 
 
 def test_trusted_scores_decide_a_close_vote() -> None:
@@ -42,6 +46,12 @@ def test_trusted_scores_decide_a_close_vote() -> None:
     assert verdict_of(close, trust=0.0).answer == "7"
     assert verdict_of(close, trust=1.0).answer == "8"
     assert verdict_of(close, trust=1.0, scored_by="likelihood").answer == "7"
+
+
+def test_what_is_level_goes_by_scores_of_some_skill_and_else_as_it_was_drawn() -> None:
+    level = [("8", 0.2, ()), ("7", 0.9, ()), ("6", 0.5, ())]
+    assert verdict_of(level, trust=0.0).answer == "7"
+    assert verdict_of(level, trust=0.0, ordered=False).answer == "8"
 
 
 @pytest.mark.parametrize("outcome", ["pass", "fail"])
