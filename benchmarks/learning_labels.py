@@ -340,7 +340,8 @@ def state(noise: NoiseModel) -> list[str]:
     weights = ", ".join(f"{value:.2f}" for value in noise.weights)
     offsets = ", ".join(f"{name} {value:+.2f}" for name, value in noise.offsets().items())
     lines = [
-        f"{noise.seen} anchored items. People {noise.people:.3f}. Intercept, agreement, constancy, sources: {weights}. Offsets: {offsets}.",
+        f"{noise.seen} anchored items; people are believed at {noise.people:.3f}. Intercept, agreement, constancy, "
+        f"sources: {weights}. Offsets: {offsets}.",
         "",
         "| source | sensitivity | specificity |",
         "|---|---|---|",
