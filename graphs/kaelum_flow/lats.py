@@ -84,7 +84,7 @@ def build_lats(services: Services) -> StateGraph[Any, Any, Any, Any]:
         # A search that another process resumes here has none.
         measured = state.get("measured") or [{}] * len(wave_items)
         items = [{**item, **own} for item, own in zip(wave_items, measured, strict=True)]
-        cancel = cancel_token(config)
+        cancel = cancel_token(config) or services.closing
         left = seconds_left(state, services.settings_for(current_options(state)).deadline)
         deadline = None if left is None else time.monotonic() + left
         judging = [

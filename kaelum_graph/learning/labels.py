@@ -5,10 +5,10 @@ Nothing here takes a model's score, so no label can depend on the reward model.
 | A rollout | Its label |
 |---|---|
 | a check judged its answer | 0.97 / 0.03 (E), 0.95 / 0.05 (V), for the whole answer cluster |
-| a person did | 0.99 / 0.01, and less once people were seen to be wrong (`NoiseModel.people`) |
+| a person did | up to 0.99 / 0.01, with what would be said without them; less sure once people were seen to be wrong |
 | both did | the more reliable one |
 | only a draft's form was checked, and holds | 0.85, not anchored: what it says was not checked |
-| an anchor passed another answer of the query | 0.15, not anchored |
+| an anchor passed another answer of the query | 0.15, not anchored (more where people did who are often wrong) |
 | no anchor | `NoiseModel.probability` of what X, C and J say together, in 0.15-0.85 |
 | no answer at all | 0.02, not anchored: it can't be right, but no check has said so |
 """
@@ -19,9 +19,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kaelum_graph.evidence import Evidence
+from kaelum_graph.evidence import Evidence, Tier
 from kaelum_graph.learning.episode import SeenEpisode, SeenRollout, check_evidence, clusters_of
-from kaelum_graph.learning.noise_model import FORM, PEOPLE, Judgement, NoiseModel, signals
+from kaelum_graph.learning.noise_model import FORM, PEOPLE, Judgement, NoiseModel, Signal, signals
 from kaelum_graph.posterior import CEILING, anchored_vote
 from kaelum_graph.types import WorkerName
 from kaelum_graph.verdict import form_checked
@@ -95,7 +95,7 @@ def rollout_labels(episode: SeenEpisode, noise: NoiseModel) -> list[Label]:
         elif form_checked(votes):
             label = _unanchored(CEILING)
         else:
-            label = _anchored(Judgement.of([vote for vote in votes if not _form_holds(vote)]), noise.people)
+            label = _anchored(votes, signal, noise)
         for index in members:
             labels[index] = label
     return labels
@@ -149,15 +149,16 @@ def worker_rewards(
     return {worker: Reward(math.fsum(values) / len(values), len(values)) for worker, values in gained.items()}
 
 
-def _anchored(judgement: Judgement, people: float) -> Label:
+def _anchored(votes: Sequence[Evidence], signal: Signal, noise: NoiseModel) -> Label:
     """A check's word tells all there is; people's as much less as they are less reliable than was stated."""
-    weight = ((2 * people - 1) / (2 * PEOPLE - 1)) ** 2 if judgement.checked is None else 1.0
-    return Label(judgement.right(people), True, min(weight, 1.0))
-
-
-def _form_holds(vote: Evidence) -> bool:
-    """A form that holds says nothing of a draft that a person refused, or praised."""
-    return vote.source == FORM and vote.outcome == "pass"
+    if any(vote.tier is Tier.HUMAN for vote in votes):
+        # A form that holds says nothing of a draft that a person refused, or praised.
+        votes = [vote for vote in votes if vote.source != FORM or vote.outcome != "pass"]
+    judgement = Judgement.of(votes)
+    if judgement.checked is not None:
+        return Label(judgement.right(noise.people), True, 1.0)
+    weight = ((2 * noise.people - 1) / (2 * PEOPLE - 1)) ** 2
+    return Label(noise.rated(signal, judgement), True, min(weight, 1.0))
 
 
 def _unanchored(probability: float) -> Label:

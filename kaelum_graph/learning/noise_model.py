@@ -11,7 +11,8 @@ own constraints has judged. For one answer, counting distinct beginnings,
     label       min(max(σ(z), 0.15), 0.85)
 
 Where the rollouts are spread over six workers of which one knows the matter, its answer has a small share of all and a
-large one of its own worker's: both count. Where an anchor has passed another answer of the query, the label is 0.15.
+large one of its own worker's: both count. Where an anchor has passed another answer of the query, the label is at most
+1 − P(that one is right), and 0.15 at least.
 
 People are anchors, but not all of them know: how often they are right is measured where a check has decided as well, by
 expectation-maximisation over who of the two was wrong where they differ, from a prior of 0.99. Where both have voted on
@@ -73,13 +74,14 @@ FORM = "constraints"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signal:
     """What unanchored sources say of one answer: `agreement` and `constancy` in (0, 1), each source's lean in [-1, 1],
-    each worker's share of the rollouts that gave it, and whether an anchor has passed another answer (a `rival`)."""
+    each worker's share of the rollouts that gave it, and what anchors say of the `rival`: of the other answers the one
+    that they speak for most."""
 
     agreement: float
     constancy: float
     leans: Mapping[str, float]
     workers: Mapping[str, float]
-    rival: bool
+    rival: Judgement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +103,7 @@ class Judgement:
         )
 
     def right(self, people: float) -> float:
-        """P(right), where people are right with probability `people`. One of the two has voted."""
+        """P(right), where people are right with probability `people`; a half where nobody has voted."""
         checked = 0.5 if self.checked is None else self.checked
         if self.passed is None or people < max(checked, 1.0 - checked):
             return checked
@@ -141,11 +143,20 @@ class NoiseModel:
 
     def probability(self, signal: Signal) -> float:
         """P(right) of an answer that no anchor has judged, in [0.15, 0.85]."""
-        if signal.rival:
-            return FLOOR
         fit = self._fit()
         told = float(_inputs([signal], fit)[0] @ fit.weights)
-        return min(max(1.0 / (1.0 + math.exp(-told)), FLOOR), CEILING)
+        # Where another answer is right this one is not: a half says nothing of it.
+        highest = (
+            min(CEILING, 1.0 - signal.rival.right(fit.people)) if signal.rival.right(fit.people) > 0.5 else CEILING
+        )
+        return max(min(1.0 / (1.0 + math.exp(-told)), highest), FLOOR)
+
+    def rated(self, signal: Signal, judgement: Judgement) -> float:
+        """P(right) of an answer that people alone have judged, in [0.01, 0.99]: what was to be said of it without them,
+        and what their word is worth."""
+        before, word = self.probability(signal), judgement.right(self.people)
+        odds = before / (1.0 - before) * word / (1.0 - word)
+        return min(max(odds / (1.0 + odds), 1.0 - PEOPLE), PEOPLE)
 
     @property
     def people(self) -> float:
@@ -174,13 +185,14 @@ class NoiseModel:
 
     def audited(self, *, bins: int = 10) -> Audited | None:
         """How the labels that were stated did on audit episodes, which never train; None before the first."""
-        if not self._audits:
+        told = [item for item in self._audits if item.judgement.checked is not None or self.people >= CEILING]
+        if not told:
             return None
-        stated = np.array([item.stated for item in self._audits])
-        right = np.array([item.judgement.right(self.people) > 0.5 for item in self._audits], dtype=float)
-        counts = np.array([item.rollouts for item in self._audits], dtype=float)
+        stated = np.array([item.stated for item in told])
+        right = np.array([item.judgement.right(self.people) > 0.5 for item in told], dtype=float)
+        counts = np.array([item.rollouts for item in told], dtype=float)
         return Audited(
-            items=len(self._audits),
+            items=len(told),
             rollouts=int(counts.sum()),
             accuracy=float(np.average((stated >= 0.5) == (right > 0.5), weights=counts)),
             calibration_error=calibration_error(stated, right, counts, bins=bins),
@@ -208,17 +220,18 @@ class NoiseModel:
             self.learn_episode(episode)
 
     def tensors(self) -> Tensors:
-        """Numbers of the kept items, training ones first: `items` `[N, 7]` are agreement, constancy, rival, P(right) by
-        a check, people's vote, rollouts and stated; `leans` `[N, S]` and `workers` `[N, W]`. NaN: there is none."""
+        """Numbers of the kept items, training ones first: `items` `[N, 8]` are agreement, constancy, P(right) by a
+        check and people's vote of the rival, the same of the answer, rollouts and stated; `leans` `[N, S]` and
+        `workers` `[N, W]`. NaN: there is none."""
         everything = [*self._items, *self._audits]
         signals = [item.signal for item in everything]
         numbers = [
-            (item.signal.agreement, item.signal.constancy, item.signal.rival, _or_nan(item.judgement.checked),
-             _or_nan(item.judgement.passed), item.rollouts, item.stated)
+            (item.signal.agreement, item.signal.constancy, *_numbers(item.signal.rival), *_numbers(item.judgement),
+             item.rollouts, item.stated)
             for item in everything
         ]  # fmt: skip
         return {
-            "items": np.array(numbers, dtype=np.float64).reshape(-1, 7),
+            "items": np.array(numbers, dtype=np.float64).reshape(-1, 8),
             "leans": _spread([signal.leans for signal in signals], _names(signal.leans for signal in signals)),
             "workers": _spread([signal.workers for signal in signals], _names(signal.workers for signal in signals)),
         }
@@ -243,21 +256,22 @@ class NoiseModel:
         except KeyError as error:
             raise ValueError(f"not a noise model: {error} is missing") from error
         shapes = [numbers.shape, *(table.shape for table in tables)]
-        if shapes != [(len(episodes), width) for width in (7, *map(len, names))]:
+        if shapes != [(len(episodes), width) for width in (8, *map(len, names))]:
             raise ValueError(f"not a noise model: shapes {shapes} for {len(episodes)} items")
         leans, workers = (_gathered(table, known) for table, known in zip(tables, names, strict=True))
         made = [
             Item(
                 episode=episode,
                 signal=Signal(
-                    agreement=float(row[0]), constancy=float(row[1]), rival=bool(row[2]), leans=lean, workers=share
+                    agreement=float(row[0]),
+                    constancy=float(row[1]),
+                    rival=_judgement(row[2], row[3]),
+                    leans=lean,
+                    workers=share,
                 ),
-                judgement=Judgement(
-                    checked=None if math.isnan(row[3]) else float(row[3]),
-                    passed=None if math.isnan(row[4]) else bool(row[4]),
-                ),
-                rollouts=int(row[5]),
-                stated=float(row[6]),
+                judgement=_judgement(row[4], row[5]),
+                rollouts=int(row[6]),
+                stated=float(row[7]),
             )
             for episode, row, lean, share in zip(episodes, numbers, leans, workers, strict=True)
         ]
@@ -268,7 +282,7 @@ class NoiseModel:
         found: list[Item] = []
         for members, signal in zip(clusters_of(episode), signals(episode), strict=True):
             judgement = Judgement.of(_of_value(episode, members))
-            if judgement != _NOBODY:
+            if judgement != NOBODY:
                 stated, count = self.probability(signal), len(members)
                 found.append(
                     Item(episode=episode.id, signal=signal, judgement=judgement, rollouts=count, stated=stated)
@@ -297,9 +311,9 @@ def signals(episode: SeenEpisode) -> list[Signal]:
     begun = [{(rollouts[index].prefix, rollouts[index].worker) for index in members} for members in groups]
     masses = [len({prefix for prefix, _ in own}) for own in begun]
     of_worker = Counter(worker for own in begun for _, worker in own)
-    passed = [anchored_vote(_of_value(episode, members))[0] == "pass" for members in groups]
+    judged = [Judgement.of(_of_value(episode, members)) for members in groups]
     found: list[Signal] = []
-    for members, own, mass, proven in zip(groups, begun, masses, passed, strict=True):
+    for place, (members, own, mass) in enumerate(zip(groups, begun, masses, strict=True)):
         mine = Counter(worker for _, worker in own)
         drawn = Counter(rollouts[index].worker for index in members)
         found.append(
@@ -308,7 +322,7 @@ def signals(episode: SeenEpisode) -> list[Signal]:
                 constancy=max((count / (of_worker[worker] + 1) for worker, count in mine.items()), default=0.0),
                 leans=_leans([vote for index in members for vote in rollouts[index].evidence], len(members)),
                 workers={worker: count / len(members) for worker, count in sorted(drawn.items())},
-                rival=sum(passed) > proven,
+                rival=max((*judged[:place], *judged[place + 1 :]), key=_spoken_for, default=NOBODY),
             )
         )
     return found
@@ -370,7 +384,12 @@ def _leans(votes: Sequence[Evidence], members: int) -> dict[str, float]:
     return {source: min(max(lean, -1.0), 1.0) for source, lean in sorted(leans.items())}
 
 
-_NOBODY = Judgement(checked=None, passed=None)
+NOBODY = Judgement(checked=None, passed=None)
+
+
+def _spoken_for(judgement: Judgement) -> tuple[float, float]:
+    """By checks first, for how reliable people are is another matter."""
+    return judgement.checked or 0.5, 0.5 if judgement.passed is None else float(judgement.passed)
 
 
 def _of_value(episode: SeenEpisode, members: Sequence[int]) -> list[Evidence]:
@@ -378,8 +397,16 @@ def _of_value(episode: SeenEpisode, members: Sequence[int]) -> list[Evidence]:
     return [vote for index in members for vote in episode.rollouts[index].evidence if vote.source != FORM]
 
 
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else float(value)
+def _numbers(judgement: Judgement) -> tuple[float, float]:
+    """What `_judgement` is made from; NaN for None."""
+    checked, passed = judgement.checked, judgement.passed
+    return math.nan if checked is None else checked, math.nan if passed is None else float(passed)
+
+
+def _judgement(checked: float, passed: float) -> Judgement:
+    return Judgement(
+        checked=None if math.isnan(checked) else float(checked), passed=None if math.isnan(passed) else bool(passed)
+    )
 
 
 def _names(tables: Iterable[Mapping[str, float]]) -> list[str]:

@@ -45,6 +45,8 @@ SCALED = 128
 """Episodes that the features' scales and directions are taken from."""
 NETWORK_REPLAY = 64
 NETWORK_BATCH = 4
+SURE = 0.5
+"""Weight of an anchored label from which on it counts as the truth: a check's, or people's who are right in 85%."""
 DOUBT = 1.645
 """Standard deviations below the mean of the lower bound: the logit is above it with probability 0.95."""
 ROLLOUT_WEIGHT = 0.5
@@ -395,7 +397,7 @@ class RewardModel:
 
 
 def _outcomes(labels: Sequence[Label]) -> list[bool | None]:
-    return [label.probability > 0.5 if label.anchored else None for label in labels]
+    return [label.probability > 0.5 if label.anchored and label.weight >= SURE else None for label in labels]
 
 
 def _as_scores(values: Sequence[float]) -> list[ModelScore]:

@@ -132,6 +132,7 @@ class LearnedState:
             for component in self.components
         }
 
+    @one_thread()
     def load(self, parts: Parts) -> None:
         """Take over what the components with a part there knew; `position` becomes the greatest of theirs.
 

@@ -64,7 +64,7 @@ def look_times(budget: int, *, first: int, most: int) -> list[int]:
 def standings_of(rollouts: Sequence[SeenRollout], answers: Sequence[str] = ()) -> list[tuple[int, Standing]]:
     """The clusters among `rollouts` with where they stand, the best first, as the product weighs them.
 
-    `answers` are the episode's; ties go by them. Without them by the cluster's number.
+    `answers` are the episode's. Ties go by the first rollout that was drawn.
     """
     members: dict[int, list[int]] = {}
     for index, rollout in enumerate(rollouts):

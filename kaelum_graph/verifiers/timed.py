@@ -30,6 +30,7 @@ POLL_SECONDS = 0.05
 """How often who waits looks whether the search was cancelled."""
 BUSY = "still busy with an earlier question"
 _TOO_LONG = "took longer than"
+_CANCELLED = "the search was cancelled before"
 
 
 class NoAnswer(VerifierError):
@@ -70,6 +71,8 @@ class Desk:
     def _wait(self, ready: Callable[[], bool], patience: _Patience, *, until: float) -> bool:
         """Whether `ready` came true before `until` and the end of the search's patience; the lock is held."""
         while not ready():
+            if not threading.main_thread().is_alive():
+                return False  # the process ends, and waits for the threads of the search's pool
             left = min(until, patience.ends()) - time.monotonic()
             if left <= 0:
                 return False
@@ -98,7 +101,7 @@ class Desk:
         """The reason of a question that was given up after `seconds`; the first that is too slow is logged."""
         name, limit = self.verifier.name, self.verifier.seconds
         if seconds < limit and cancel is not None and cancel.cancelled:
-            return f"the search was cancelled before {name} answered"
+            return f"{_CANCELLED} {name} answered"
         told = f"{limit:g} s" if seconds >= limit else f"{seconds:.2g} s, all that the search's deadline left"
         if not self._warned:
             self._warned = True
@@ -152,4 +155,5 @@ def desk_of(verifier: Verifier) -> Desk:
 
 def unanswered(vote: Evidence) -> bool:
     """True of the vote of a verifier that gave no answer in time, of whom nobody knows what it would have said."""
-    return vote.outcome == "unscored" and (vote.reason == BUSY or vote.reason.startswith(f"{vote.source} {_TOO_LONG} "))
+    reasons = BUSY, f"{vote.source} {_TOO_LONG} ", f"{_CANCELLED} {vote.source} "
+    return vote.outcome == "unscored" and vote.reason.startswith(reasons)

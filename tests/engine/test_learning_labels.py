@@ -21,7 +21,7 @@ from kaelum_graph.learning.labels import (
     step_labels,
     worker_rewards,
 )
-from kaelum_graph.learning.noise_model import NoiseModel, calibration_error, signals
+from kaelum_graph.learning.noise_model import NOBODY, Judgement, NoiseModel, calibration_error, signals
 from kaelum_graph.types import EpisodeId, WorkerName
 
 MATH, CODE, CREATIVE = WorkerName("math"), WorkerName("code"), WorkerName("creative")
@@ -130,8 +130,8 @@ def test_a_workers_constancy_counts_beside_the_agreement_of_all() -> None:
 def test_a_proven_answer_speaks_against_the_others() -> None:
     seen = episode(rollout(0, vote("pass")), *(rollout(1) for _ in range(6)))
     assert probabilities(seen)[1] == 0.15
-    assert signals(seen)[1].rival
-    assert not signals(seen)[0].rival
+    assert signals(seen)[1].rival == Judgement(checked=0.95, passed=None)
+    assert signals(seen)[0].rival == NOBODY
 
 
 def test_a_models_score_is_refused() -> None:
@@ -315,13 +315,44 @@ def test_people_are_believed_as_far_as_they_have_been_right() -> None:
     noise = taught(rated_by_people(300, reliability=0.8, seed=7, ids=training_ids(300)))
     person, test = vote("fail", Tier.HUMAN, "person"), vote("pass", Tier.EXECUTION, "program")
     alone, both = rollout_labels(episode(rollout(0, person), rollout(1, person, test)), noise)
-    assert alone.probability == pytest.approx(1 - noise.people)
+    odds = 0.15 / 0.85 * (1 - noise.people) / noise.people  # a test has passed the other answer
+    assert alone.probability == pytest.approx(odds / (1 + odds))
     assert alone.anchored
     assert alone.weight == pytest.approx(0.4, abs=0.1)
     assert both == Label(0.97, True, 1.0)
     seen = episode(replace(rollout(0, steps=[1, 2]), rated=((0, 1.0), (1, 0.0))))
     rated = [step for step in step_labels(seen, rollout_labels(seen, noise), people=noise.people)[0] if step.rated]
     assert [step.probability for step in rated] == pytest.approx([noise.people, 1 - noise.people])
+
+
+@pytest.mark.parametrize("reliability", [0.55, 0.8, 0.99])
+def test_praise_never_lowers_a_label_and_blame_never_raises_one(reliability: float) -> None:
+    noise = taught(rated_by_people(200, reliability=reliability, seed=10, ids=training_ids(200)))
+    for crowd in (0, 1, 7):  # how many others gave the same answer
+        for dissent in (0, 2, 7):
+
+            def label(*votes: Evidence, crowd: int = crowd, dissent: int = dissent) -> float:
+                others = [*(rollout(0) for _ in range(crowd)), *(rollout(1) for _ in range(dissent))]
+                return probabilities(episode(rollout(0, *votes), *others), noise)[0]
+
+            plain = label()
+            assert label(vote("fail", Tier.HUMAN, "person")) <= plain <= label(vote("pass", Tier.HUMAN, "person"))
+
+
+def test_what_people_passed_speaks_against_other_answers_as_far_as_they_are_right() -> None:
+    noise = taught(rated_by_people(300, reliability=0.8, seed=7, ids=training_ids(300)))
+    useless = taught(rated_by_people(200, reliability=0.05, seed=8, ids=training_ids(200)))
+    others = [rollout(1) for _ in range(3)]
+    test = {outcome: vote(outcome, Tier.EXECUTION, "program") for outcome in ("pass", "fail")}
+    person = {outcome: vote(outcome, Tier.HUMAN, "person") for outcome in ("pass", "fail")}
+
+    def other(noise: NoiseModel, *votes: Evidence) -> float:
+        return probabilities(episode(rollout(0, *votes), *others), noise)[1]
+
+    assert other(noise, test["fail"], person["pass"]) == other(noise), "the test is believed, and so is no rival"
+    assert other(noise, test["pass"], person["fail"]) == 0.15
+    assert other(noise, person["pass"]) == pytest.approx(1 - noise.people)
+    assert other(useless, person["pass"]) == other(useless)
 
 
 def test_one_contradiction_does_not_undo_peoples_word() -> None:
@@ -337,14 +368,16 @@ def test_one_contradiction_does_not_undo_peoples_word() -> None:
 def test_people_who_are_always_wrong_say_nothing() -> None:
     noise = taught(rated_by_people(200, reliability=0.05, seed=8, ids=training_ids(200)))
     (label,) = rollout_labels(episode(rollout(0, vote("pass", Tier.HUMAN, "person"))), noise)
-    assert (noise.people, label.probability, label.weight) == (0.5, 0.5, 0.0)
+    plain = probabilities(episode(rollout(0)), noise)[0]
+    assert (noise.people, label.probability, label.weight) == (0.5, pytest.approx(plain), 0.0)
 
 
 def test_a_form_that_holds_is_no_check_of_what_a_person_refused() -> None:
     noise = taught(rated_by_people(100, reliability=0.7, seed=9, ids=training_ids(100)))
     form, person = vote("pass", source="constraints"), vote("fail", Tier.HUMAN, "person")
     (label,) = rollout_labels(episode(rollout(0, form, person, worker=CREATIVE)), noise)
-    assert label.probability == pytest.approx(1 - noise.people)
+    plain = probabilities(episode(rollout(0, worker=CREATIVE)), noise)[0]
+    assert label.probability < min(plain, 0.5)
 
 
 def test_a_state_is_a_function_of_the_log_and_survives_being_kept() -> None:

@@ -16,6 +16,7 @@ from kaelum_graph.feedback import Feedback, FeedbackChange
 from kaelum_graph.learning import prm
 from kaelum_graph.learning.episode import STATE_SIZE, STEP_SCALARS, RolloutFeatures, SeenEpisode, SeenRollout
 from kaelum_graph.learning.noise_model import NoiseModel
+from kaelum_graph.learning.one_thread import one_thread
 from kaelum_graph.learning.prm import RewardModel
 from kaelum_graph.learning.prm_features import AGREEMENT_COLUMNS, GROUPS, RAW, Group, describe
 from kaelum_graph.router import FEATURES
@@ -344,6 +345,7 @@ def test_old_episodes_leave_the_buffer_and_stay_in_the_posterior(monkeypatch: py
     assert within(learned, 20) > 0.9
 
 
+@one_thread()
 def test_it_is_quick_enough_to_learn_beside_serving() -> None:
     learned = model(network=True)
     seen = [episode(number)[0] for number in range(40)]

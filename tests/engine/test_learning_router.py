@@ -18,6 +18,7 @@ from kaelum_graph.learning.critic import PLACE, QUERY, ROLLOUT, Critic
 from kaelum_graph.learning.episode import SeenEpisode, SeenRollout
 from kaelum_graph.learning.labels import rollout_labels
 from kaelum_graph.learning.noise_model import NoiseModel
+from kaelum_graph.learning.one_thread import one_thread
 from kaelum_graph.learning.ratings import with_ratings
 from kaelum_graph.learning.router_learner import Recipe, RouterLearner
 from kaelum_graph.router import BUDGETS, FEATURES, Router, allocate
@@ -527,6 +528,7 @@ def test_the_critic_is_the_exact_posterior() -> None:
     np.testing.assert_allclose(critic.covariance, prior_covariance - gain @ lines @ prior_covariance, atol=1e-8)
 
 
+@one_thread()
 def test_an_episode_is_learned_in_milliseconds(trained: RouterLearner) -> None:
     made = copy.deepcopy(trained)
     spent: list[float] = []
