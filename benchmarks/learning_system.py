@@ -176,7 +176,7 @@ def asked(
         episode, picked = routed(query, router, budget=budget, generator=np.random.default_rng([7, number]))
         used = len(picked)
         for count in look_times(len(picked), first=FIRST_WAVE, most=LARGEST_WAVE):
-            look = look_at(episode.rollouts[:count], budget=len(picked), answers=episode.answers)
+            look = look_at(episode.rollouts[:count], budget=len(picked))
             if look.verified or (stop is not None and stop.should_stop(look)):
                 used = count
                 break

@@ -89,7 +89,7 @@ def moments_of(
     evidence = [one.evidence for one in episode.rollouts]
     known: dict[int, bool] = {}
     for count in sorted({*(count for count in counts if count < budget), budget}):
-        standings = standings_of(episode.rollouts[:count], episode.answers)
+        standings = standings_of(episode.rollouts[:count])
         correct = False
         if standings:
             shown = representative_candidate(standings[0][1], candidates, evidence_by_candidate=evidence).rollout_id
@@ -97,7 +97,7 @@ def moments_of(
                 known[shown] = right(shown)
             correct = known[shown]
         made[count] = Moment(
-            look=look_at(episode.rollouts[:count], budget=budget, answers=episode.answers),
+            look=look_at(episode.rollouts[:count], budget=budget),
             tokens=sum(one.tokens for one in episode.rollouts[:count]),
             right=correct,
             regret=regret_after(episode, count),

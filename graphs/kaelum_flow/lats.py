@@ -174,8 +174,8 @@ def settled(services: Services, state: KaelumState, tree: SearchTree) -> bool:
     # A wave that was cut for want of places is a look the head knows nothing of.
     if route.get("full_run") or len(tree.rollouts) < FIRST_WAVE:
         return False
-    rollouts, answers = seen_rollouts(*proposing(tree), {})
-    return services.learned.stop_head.should_stop(look_at(rollouts, budget=route["rollouts"], answers=answers))
+    rollouts, _ = seen_rollouts(*proposing(tree), {})
+    return services.learned.stop_head.should_stop(look_at(rollouts, budget=route["rollouts"]))
 
 
 def halt_reason(services: Services, state: KaelumState, settings: Settings, tree: SearchTree) -> str | None:

@@ -145,10 +145,9 @@ class NoiseModel:
         """P(right) of an answer that no anchor has judged, in [0.15, 0.85]."""
         fit = self._fit()
         told = float(_inputs([signal], fit)[0] @ fit.weights)
-        # Where another answer is right this one is not: a half says nothing of it.
-        highest = (
-            min(CEILING, 1.0 - signal.rival.right(fit.people)) if signal.rival.right(fit.people) > 0.5 else CEILING
-        )
+        # Where another answer is right this one is not; that another is wrong says nothing of it.
+        rival = signal.rival.right(fit.people)
+        highest = min(CEILING, 1.0 - rival) if rival > 0.5 else CEILING
         return max(min(1.0 / (1.0 + math.exp(-told)), highest), FLOOR)
 
     def rated(self, signal: Signal, judgement: Judgement) -> float:

@@ -247,7 +247,7 @@ class StopHead:
         budget = _budget(episode)
         for count in look_times(budget, first=self.first, most=self.most):
             if count < len(episode.rollouts):
-                yield count, look_at(episode.rollouts[:count], budget=budget, answers=episode.answers)
+                yield count, look_at(episode.rollouts[:count], budget=budget)
 
     def _run(self, episode: SeenEpisode) -> _Run:
         """The looks of a full run up to its first anchored pass: there the search ends, with nothing lost."""

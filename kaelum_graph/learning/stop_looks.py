@@ -61,23 +61,19 @@ def look_times(budget: int, *, first: int, most: int) -> list[int]:
     return times
 
 
-def standings_of(rollouts: Sequence[SeenRollout], answers: Sequence[str] = ()) -> list[tuple[int, Standing]]:
-    """The clusters among `rollouts` with where they stand, the best first, as the product weighs them.
-
-    `answers` are the episode's. Ties go by the first rollout that was drawn.
-    """
+def standings_of(rollouts: Sequence[SeenRollout]) -> list[tuple[int, Standing]]:
+    """The clusters among `rollouts` with where they stand, the best first, as the product weighs them."""
     members: dict[int, list[int]] = {}
     for index, rollout in enumerate(rollouts):
         if rollout.cluster is not None:
             members.setdefault(rollout.cluster, []).append(index)
-    names = {number: answers[number] if number < len(answers) else f"{number:04d}" for number in sorted(members)}
-    groups = {number: Cluster(names[number], tuple(members[number])) for number in sorted(members)}
+    groups = {number: Cluster(str(number), tuple(members[number])) for number in sorted(members)}
     weighed = weigh(
         list(groups.values()),
         [
             Candidate(
                 rollout_id=RolloutId(index), worker=one.worker, text="",
-                answer=None if one.cluster is None else names[one.cluster],
+                answer=None if one.cluster is None else str(one.cluster),
             )
             for index, one in enumerate(rollouts)
         ],
@@ -93,7 +89,7 @@ def answer_after(episode: SeenEpisode, count: int) -> int | None:
 
     People's votes came after the search, so they are left out.
     """
-    standings = standings_of(_unrated(episode.rollouts[:count]), episode.answers)
+    standings = standings_of(_unrated(episode.rollouts[:count]))
     return standings[0][0] if standings else None
 
 
@@ -107,15 +103,15 @@ def regret_after(episode: SeenEpisode, count: int) -> float:
     last, then = answer_after(episode, len(episode.rollouts)), answer_after(episode, count)
     if last == then:
         return 0.0
-    worth = {number: standing.confidence for number, standing in standings_of(episode.rollouts, episode.answers)}
+    worth = {number: standing.confidence for number, standing in standings_of(episode.rollouts)}
     before = 0.0 if then is None else worth[then]
     return max(0.0, (0.0 if last is None else worth[last]) - before)
 
 
-def look_at(rollouts: Sequence[SeenRollout], *, budget: int, answers: Sequence[str] = ()) -> Look:
+def look_at(rollouts: Sequence[SeenRollout], *, budget: int) -> Look:
     """A search of `budget` rollouts that has come to `rollouts`."""
     seen = _unrated(rollouts)
-    standings = standings_of(seen, answers)
+    standings = standings_of(seen)
     masses = np.array([standing.share for _, standing in standings] or [0.0])
     answering = len({one.prefix for one in seen if one.cluster is not None})
     by_mass = np.sort(masses)[::-1]

@@ -174,7 +174,7 @@ def test_the_promise_holds_out_of_sample_and_much_is_saved(head: StopHead) -> No
     spent, lost, searches = 0, 0.0, stream(400, seed=9)
     for one in searches:
         for count in (2, 4, 8):
-            look = look_at(one.rollouts[:count], budget=8, answers=one.answers)
+            look = look_at(one.rollouts[:count], budget=8)
             if head.should_stop(look) or count == 8:
                 spent += count
                 lost += regret_after(one, count)
@@ -307,7 +307,7 @@ def test_a_full_run_that_a_check_ended_tells_what_stopping_before_would_have_los
     assert made["looks"].tolist() == [1], "it looked after two of its four rollouts; the end is no look"
     assert made["regrets"][0] > 0.1
     assert made["saved"][0] == pytest.approx(14 / 16)
-    look = look_at(one.rollouts[:2], budget=16, answers=one.answers)
+    look = look_at(one.rollouts[:2], budget=16)
     np.testing.assert_array_equal(made["rows"][0], look.features)
     # Where nothing stops it, it costs the part of the budget that it took.
     never = StopHead(first=2, most=8, learning_runs=10**6, learning_share=1.0)
