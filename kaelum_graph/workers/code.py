@@ -12,7 +12,15 @@ from kaelum_graph.verifiers import QUERY_CHECKS
 from kaelum_graph.workers import register
 from kaelum_graph.workers.base import Conclusion, Prompt
 from kaelum_graph.workers.conversation import InstructedWorker, instructed
-from kaelum_graph.workers.programs import NO_PROGRAM, failed, program_in, reads_input, run_program, syntax_error
+from kaelum_graph.workers.programs import (
+    NO_PROGRAM,
+    failed,
+    program_in,
+    reads_input,
+    run_program,
+    syntax_error,
+    words_instead,
+)
 
 ASKS_FOR_CODE = re.compile(
     r"\b(?:write|implement|define|create|complete|fix|refactor|debug|improve|rewrite|give me|show me)\b[^.?!\n]{0,80}?"
@@ -84,7 +92,9 @@ class Code(InstructedWorker):
     def conclude(self, query: Query, text: str, sandbox: Sandbox) -> Conclusion:
         """What the program printed; when code itself is asked for, the code, run once to see that it loads."""
         if not ASKS_FOR_CODE.search(query.text):
-            return run_program(query, text, sandbox)
+            ran = run_program(query, text, sandbox)
+            said = words_instead(text) if ran.answer is None else None
+            return ran if said is None else Conclusion(answer=said)
         if OTHER_LANGUAGE.search(query.text):
             return _foreign_code(text)
         code = program_in(text)

@@ -13,6 +13,7 @@ from kaelum_graph.errors import SandboxError
 from kaelum_graph.sandbox.base import ProgramResult, Sandbox
 from kaelum_graph.types import Query
 from kaelum_graph.workers.base import Conclusion
+from kaelum_graph.workers.mending import MOST_MENDS, mended
 
 NO_PROGRAM = "No program was written: put one complete Python program in a ```python block."
 NO_OUTPUT = "The program printed nothing: compute the answer from the data of the question and print it."
@@ -35,40 +36,67 @@ _ASKS_ONE_VALUE = re.compile(
 )
 _GIVEN_LIST = re.compile(r"\[[^\[\]]*\]")
 _ASKS_COMMAS = re.compile(r"\bcomma[- ]separated\b|\bseparated by (?:a )?commas?\b", re.IGNORECASE)
+_ASKS_LIST = re.compile(r"\b(?:return|give|print|write|output|answer)\b[^.?!\n]{0,40}\b(?:list|array)\b", re.IGNORECASE)
 _CODE_LINE = re.compile(
     r"^(?:import |from \w+ import |def |class |for |while |if |print\(|@\w+"
     r"|[A-Za-z_][\w, ]*(?:\[[^\]]*\])?\s*[-+*/]?=[^=])"
 )
 
+_CODE_SIGN = re.compile(r"[\w\])]\(|[=\[\]{}\\]|^(?:else|try|return|pass|elif|except)\b|:$")
+
 
 def run_program(query: Query, text: str, sandbox: Sandbox) -> Conclusion:
     """Run the program in `text`; the answer is what it prints, without words around it.
 
-    A program that prints nothing is run once more, printing its last value, where it is plain which that is.
+    A program that prints nothing is run once more, printing its last value, where it is plain which that is; one that
+    fails by a small slip, without it (`mending.py`).
     """
     program = program_in(text)
     if program is None:
         return Conclusion(answer=None, error=NO_PROGRAM)
-    broken = syntax_error(program)
-    if broken is not None:
-        return Conclusion(answer=None, program=program, error=f"The program is no valid Python: {broken}.")
-    if reads_input(program):
-        return Conclusion(answer=None, program=program, error=READS_INPUT)
     try:
-        result = sandbox.run(program)
-        if result.ok and not result.stdout.strip():
+        program, result, error = _run(program, sandbox)
+        if result is not None and result.ok and not result.stdout.strip():
             ending = printing(program)
             if ending is not None:
                 program, result = ending, sandbox.run(ending)
-    except SandboxError as error:
+                error = None if result.ok else failed(result)
+    except SandboxError as refused:
         # Nothing is wrong with the program, and what the turn says in words may still count.
-        return Conclusion(answer=None, error=str(error))
-    if not result.ok:
-        return Conclusion(answer=None, program=program, observation=result.stdout or None, error=failed(result))
+        return Conclusion(answer=None, error=str(refused))
+    if result is None or error is not None:
+        return Conclusion(answer=None, program=program, observation=(result and result.stdout) or None, error=error)
     answer = printed_answer(query.text, result.stdout)
     if not answer:
         return Conclusion(answer=None, program=program, observation=result.stdout, error=NO_OUTPUT)
     return Conclusion(answer=answer, program=program, observation=result.stdout)
+
+
+def _run(program: str, sandbox: Sandbox) -> tuple[str, ProgramResult | None, str | None]:
+    """The program that ran, what came of it (None: it can't be run) and what is wrong.
+
+    One that fails by a slip that can be mended is run once more without it; where that doesn't help, the program as it
+    was written and its own failure count.
+    """
+    first: tuple[str, ProgramResult | None, str | None] | None = None
+    for _ in range(1 + MOST_MENDS):
+        result = None
+        if (broken := syntax_error(program)) is not None:
+            error = f"The program is no valid Python: {broken}."
+        elif reads_input(program):
+            error = READS_INPUT
+        else:
+            result = sandbox.run(program)
+            error = None if result.ok else failed(result)
+        if error is None:
+            return program, result, None
+        first = first or (program, result, error)
+        without = mended(program, error)
+        if without is None:
+            break
+        program = without
+    assert first is not None
+    return first
 
 
 def failed(result: ProgramResult) -> str:
@@ -97,6 +125,24 @@ def program_in(text: str) -> str | None:
     if len(blocks) > 1:
         return next((block for block in reversed(blocks) if syntax_error(block) is None), last)
     return _without_broken_end(last)
+
+
+def words_instead(text: str) -> str | None:
+    """What a turn says in the place of a program, in words; None when it holds code.
+
+    A model that is made to begin with a block puts the answer itself there ("Ann"), a draft, or its reasoning in
+    comments; of the latter what it names as its answer counts.
+    """
+    blocks = [block for block in code_blocks(text) if block.strip()]
+    if len(blocks) != 1:
+        return None
+    lines = [line.strip() for line in blocks[0].strip().splitlines()]
+    if all(line.startswith("#") for line in lines if line):
+        return answer_line("\n".join(line.lstrip("# ") for line in lines))
+    if any(_CODE_LINE.match(line) or _CODE_SIGN.search(line) for line in lines):
+        return None
+    said = "\n".join(lines)
+    return (answer_line(said) or said) if re.search(r"[^\W\d_]", said) else None
 
 
 def syntax_error(program: str) -> str | None:
@@ -215,7 +261,7 @@ def listed_as_given(question: str, lines: list[str]) -> str | None:
     """
     given = [found for match in _GIVEN_LIST.finditer(question) if (found := _python_list(match[0]))]
     printed = _python_list(lines[-1]) if len(lines) == 1 else None
-    if printed is None and len(lines) == 1 and "," in lines[0]:
+    if printed is None and len(lines) == 1 and ("," in lines[0] or _ASKS_LIST.search(question)):
         printed = [item.strip(" '\"") for item in lines[0].split(",")]
     if len(given) != 1 or not printed:
         return None
