@@ -30,7 +30,8 @@ from kaelum_graph.models.base import (
     new_request_id,
 )
 from kaelum_graph.observations import observation, shown, since_observation
-from kaelum_graph.sandbox.base import Limits, ProgramResult, Sandbox
+from kaelum_graph.sandbox.base import Sandbox
+from kaelum_graph.sandbox.hurried import HurriedSandbox
 from kaelum_graph.types import Query
 from kaelum_graph.workers.programs import run_program
 
@@ -207,7 +208,7 @@ def act(
             groups[-1].append(turn)
     turns = [turn for group in groups for turn in group]
     while paused := [turn for turn in turns if turn.waiting]:
-        hurried = sandbox if deadline is None else _Hurried(sandbox, deadline)
+        hurried = HurriedSandbox(sandbox, deadline=deadline, cancel=cancel)
         looks = [pool.submit(look, turn.text, hurried) if turn.has_program else None for turn in paused]
         halt = _halt_before([look for look in looks if look is not None], deadline=deadline, cancel=cancel)
         if halt is not None:
@@ -234,20 +235,6 @@ def look(turn: str, sandbox: Sandbox) -> str:
     except (KaelumError, OSError, RecursionError) as error:
         return shown(None, str(error) or type(error).__name__)
     return shown(ran.observation, ran.error)
-
-
-class _Hurried(Sandbox):
-    """A sandbox whose programs end at a deadline: nobody waits for them then, and others need their place."""
-
-    def __init__(self, sandbox: Sandbox, deadline: float) -> None:
-        self._sandbox = sandbox
-        self._deadline = deadline
-
-    def run(self, program: str, *, stdin: str = "", limits: Limits | None = None) -> ProgramResult:
-        """See `Sandbox.run`."""
-        limits = limits or Limits()
-        left = max(POLL_SECONDS, self._deadline - time.monotonic())
-        return self._sandbox.run(program, stdin=stdin, limits=replace(limits, seconds=min(limits.seconds, left)))
 
 
 def _go_on(

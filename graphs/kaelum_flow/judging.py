@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from kaelum_flow.services import Services
-from kaelum_flow.state import KaelumState, current_options, current_query, seconds_left
+from kaelum_flow.state import KaelumState, current_options, current_query, seconds_left, tokens_left
 from kaelum_graph.errors import ModelError
 from kaelum_graph.models.base import CancelToken
 from kaelum_graph.rubric import judged, judging_request, may_judge
@@ -20,7 +20,8 @@ def with_judgement(
 ) -> tuple[list[Rollout], Json]:
     """The rollouts, those of judged workers with the judge's vote; and the state's token counts with what that cost.
 
-    A judge that fails or runs out of time has no vote: the search goes on without it.
+    A judge that fails or runs out of time has no vote: the search goes on without it. It is asked about no more drafts
+    than the tokens that are left are enough for.
     """
     settings = services.settings_for(current_options(state))
     chosen = [
@@ -32,6 +33,11 @@ def with_judgement(
         return list(rollouts), {}
     query = current_query(state)
     requests = [judging_request(query, rollout.candidate.text, seed=settings.seed) for rollout in chosen]
+    if (tokens := tokens_left(state, settings.token_budget)) is not None:
+        requests = requests[: tokens // requests[0].sampling.max_tokens]
+        chosen = chosen[: len(requests)]
+    if not requests:
+        return list(rollouts), {}
     left = seconds_left(state, settings.deadline)
     try:
         generations = services.model.generate(

@@ -40,12 +40,15 @@ from kaelum_graph.config import Settings
 from kaelum_graph.learning.service import harmless
 from kaelum_graph.learning.stop_looks import look_at
 from kaelum_graph.models.base import CancelToken
+from kaelum_graph.sandbox import HurriedSandbox
 from kaelum_graph.stopping import FIRST_WAVE, evidence_halt
 from kaelum_graph.tree import ROLLOUTS, SearchTree, select
 from kaelum_graph.types import Json, RolloutId
 from kaelum_graph.widening import widened
 
 CANCEL_KEY = "kaelum_cancel"
+LEAST_TOKENS = 16
+"""What a rollout needs to come to an answer at all; fewer are not worth sharing a token budget with."""
 
 
 def cancel_token(config: RunnableConfig) -> CancelToken | None:
@@ -62,7 +65,11 @@ def build_lats(services: Services) -> StateGraph[Any, Any, Any, Any]:
         structures = choices_for(services, state, list(route["allocation"]), settings)
         wave = select(
             tree,
-            slots=min(wave_slots(tree, settings), route["rollouts"] - len(tree.rollouts)),
+            slots=min(
+                wave_slots(tree, settings),
+                route["rollouts"] - len(tree.rollouts),
+                affordable(state, settings),
+            ),
             allocation=route["allocation"],
             max_depth=route["depth"],
             propose=proposer(services, state, tree, settings),
@@ -87,6 +94,7 @@ def build_lats(services: Services) -> StateGraph[Any, Any, Any, Any]:
         cancel = cancel_token(config) or services.closing
         left = seconds_left(state, services.settings_for(current_options(state)).deadline)
         deadline = None if left is None else time.monotonic() + left
+        hurried = HurriedSandbox(services.sandbox, deadline=deadline, cancel=cancel)
         judging = [
             services.pool.submit(
                 copy_context().run,
@@ -99,6 +107,7 @@ def build_lats(services: Services) -> StateGraph[Any, Any, Any, Any]:
                     wave=wave,
                     prefix=tree.prefix(item["simulation"]["node_id"]),
                     prm_weight=likelihood_weight(state),
+                    sandbox=hurried,
                     deadline=deadline,
                     cancel=cancel,
                 ),
@@ -145,6 +154,12 @@ def wave_slots(tree: SearchTree, settings: Settings) -> int:
     So easy queries stop soon, and hard ones fill batches.
     """
     return min(settings.wave_size, max(FIRST_WAVE, len(tree.rollouts)))
+
+
+def affordable(state: KaelumState, settings: Settings) -> int:
+    """Rollouts that the tokens left are enough for; one at least, for the search halts where none are left."""
+    left = tokens_left(state, settings.token_budget)
+    return settings.wave_size if left is None else max(1, left // LEAST_TOKENS)
 
 
 def widen(services: Services, state: KaelumState, tree: SearchTree, settings: Settings) -> Json:

@@ -323,6 +323,14 @@ class ForwardNodes:
             self.services.tell_learner()
         return {**forked, "recorded": True}
 
+    def _kept_from_reflecting(self, state: KaelumState, settings: Settings, verdict: Verdict) -> str:
+        """Why a search ended whose last wave was all refuted, by one anchor at least, and that reflected no more."""
+        if verdict.status == "verified":
+            return "verified"
+        if tokens_left(state, settings.token_budget) == 0:
+            return "tokens"
+        return "deadline" if seconds_left(state, settings.deadline) == 0.0 else "budget"
+
     def _measure(self, state: KaelumState, episode_id: EpisodeId) -> None:
         """Take in what the search has measured of its operators, its confidences and its structures."""
         tree, earlier = read_tree(state), state.get("earlier") or {}
@@ -400,8 +408,9 @@ class ForwardNodes:
 
     def _answer(self, state: KaelumState) -> Answer:
         settings, verdict = self._settings(state), Verdict.from_json(state.get("verdict") or {})
-        # Every answer was refuted and no time is left to reflect on it: the deadline is what ended the search.
-        halt = "deadline" if state.get("halt") == "refuted" else state.get("halt") or "budget"
+        halt = state.get("halt") or "budget"
+        if halt == "refuted":
+            halt = self._kept_from_reflecting(state, settings, verdict)
         earlier = state.get("earlier") or {}
         return Answer(
             id=EpisodeId(state.get("episode_id", "")),

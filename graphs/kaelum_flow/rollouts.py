@@ -19,6 +19,7 @@ from kaelum_graph.evidence import Evidence
 from kaelum_graph.models.base import CancelToken, GenerationRequest, Sampling
 from kaelum_graph.operators import fault, possible_operators
 from kaelum_graph.reward import path_score, step_scores
+from kaelum_graph.sandbox import Sandbox
 from kaelum_graph.tree import Operator, Propose, Rollout, SearchTree, Simulation, rollout_value
 from kaelum_graph.types import Candidate, Json, Query, RolloutId, WorkerName
 from kaelum_graph.verifiers import Verifier, added, check_safely, verifier
@@ -132,6 +133,7 @@ def judge(
     *,
     rollout_id: RolloutId,
     wave: int,
+    sandbox: Sandbox,
     prefix: str = "",
     prm_weight: float = 0.0,
     deadline: float | None = None,
@@ -140,7 +142,7 @@ def judge(
     """Conclude one sample and gather its evidence: run its program, read its answer, ask the verifiers.
 
     `prefix` is the text of the steps down to the node that a branch started from; only what follows is cut into steps.
-    `prm_weight` is what the likelihood of its steps counts in its value. No added verifier is waited for past
+    `prm_weight` is what the likelihood of its steps counts in its value. `sandbox` is the search's own. No added verifier is waited for past
     `deadline` (a `time.monotonic()` instant) or once `cancel` is set, but for a moment.
     """
     simulation = Simulation(**item["simulation"])
@@ -149,13 +151,13 @@ def judge(
     if simulation.operator == "verify":
         candidate = Candidate(rollout_id=rollout_id, worker=worker.name, text=text, answer=None)
     else:
-        candidate = conclude(services, worker, query, item, rollout_id)
+        candidate = conclude(worker, query, item, rollout_id, sandbox)
     evidence: tuple[Evidence, ...] = ()
     if simulation.operator == "verify":
-        evidence = (verification(text, services.sandbox),)
+        evidence = (verification(text, sandbox),)
     elif candidate.answer is not None or candidate.program is not None:
         evidence = tuple(
-            check_safely(one, query, candidate, services.sandbox, deadline=deadline, cancel=cancel)
+            check_safely(one, query, candidate, sandbox, deadline=deadline, cancel=cancel)
             for one in asked_about(worker)
         )
     steps = worker.split_steps(text.removeprefix(prefix))
@@ -184,12 +186,12 @@ def asked_about(worker: Worker) -> list[Verifier]:
     return [*named, *(one for one in added(worker.name) if one.name not in worker.verifiers)]
 
 
-def conclude(services: Services, worker: Worker, query: Query, item: Json, rollout_id: RolloutId) -> Candidate:
+def conclude(worker: Worker, query: Query, item: Json, rollout_id: RolloutId, sandbox: Sandbox) -> Candidate:
     """What a sample came to; a request that failed, or a sandbox that is missing, leaves its reason as the error."""
     text, failure = item.get("text", ""), item.get("failure")
     if failure is None:
         try:
-            conclusion = worker.conclude(query, text, services.sandbox)
+            conclusion = worker.conclude(query, text, sandbox)
             return Candidate(
                 rollout_id=rollout_id,
                 worker=worker.name,

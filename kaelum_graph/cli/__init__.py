@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from kaelum_graph.arenas import few_arenas
 from kaelum_graph.errors import KaelumError, ModelError, StorageError
 
 INTERRUPTED = 130
@@ -27,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # What the locale cannot show becomes "?" rather than an error after minutes of search.
             stream.reconfigure(errors="replace")
+    if argv is None:
+        few_arenas()
     try:
         code = _run(sys.argv[1:] if argv is None else argv)
         if sys.stdout is not None:  # pyright: ignore[reportUnnecessaryComparison] (it is None once closed by `>&-`)

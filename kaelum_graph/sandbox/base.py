@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Ceilings for one program; `seconds` is wall-clock time, and CPU time is held to it too."""
+    """Ceilings for one program; `seconds` is wall-clock time, and CPU time is held to it too.
+
+    `cancelled` is asked a few times a second while the program waits for its turn or runs; once it says True nobody
+    wants the result any more.
+    """
 
     seconds: float = 5.0
     memory_bytes: int = 512 * 1024 * 1024
     output_bytes: int = 64 * 1024
     disk_bytes: int = 16 * 1024 * 1024
+    cancelled: Callable[[], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +48,7 @@ class Sandbox(ABC):
         """Run `program` to its end or its limit.
 
         Raises `SandboxError` when the isolation that is required is not available on this machine: the caller then
-        has no result, never an unprotected one.
+        has no result, never an unprotected one. Also when it was `limits.cancelled`.
         """
 
     def close(self) -> None:

@@ -7,12 +7,15 @@ import os
 import selectors
 import socket
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from kaelum_graph.errors import SandboxError
 
+POLL_SECONDS = 0.05
+"""How often it is asked whether the program is still wanted."""
 _CHUNK_BYTES = 65536
 _DRAIN_SECONDS = 1.0
 
@@ -79,11 +82,13 @@ class Exchange:
         self._channel.sendall(json.dumps(job).encode() + b"\n")
         self._channel.setblocking(False)
 
-    def follow(self, stdin: bytes, output: Output, *, seconds: float) -> dict[str, Any]:
+    def follow(
+        self, stdin: bytes, output: Output, *, seconds: float, cancelled: Callable[[], bool] | None = None
+    ) -> dict[str, Any]:
         """Feed `stdin` and fill `output` until the watcher reports; returns its report.
 
-        A program that writes more than `output` takes is killed. Raises `SandboxError` when there is no report within
-        `seconds`, or the watcher died.
+        A program that writes more than `output` takes is killed, and so is one that is `cancelled`. Raises
+        `SandboxError` when there is no report within `seconds`, or the watcher died.
         """
         deadline = time.monotonic() + seconds
         streams = {self._stdout: output.stdout, self._stderr: output.stderr}
@@ -99,7 +104,8 @@ class Exchange:
             else:
                 self._close_stdin()
             while streams or report is None:
-                ready = selector.select(max(0.0, deadline - time.monotonic()))
+                left = max(0.0, deadline - time.monotonic())
+                ready = selector.select(left if cancelled is None else min(left, POLL_SECONDS))
                 if not ready and time.monotonic() >= deadline:
                     break
                 for key, _ in ready:
@@ -122,7 +128,8 @@ class Exchange:
                         if not chunk:
                             selector.unregister(key.fd)
                             del streams[key.fd]
-                if output.cut and not killing and report is None:
+                unwanted = output.cut or (cancelled is not None and cancelled())
+                if unwanted and not killing and report is None:
                     killing = True
                     with suppress(OSError):
                         self._channel.shutdown(socket.SHUT_WR)

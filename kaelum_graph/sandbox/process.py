@@ -16,13 +16,14 @@ from typing import Any
 from kaelum_graph.errors import SandboxError, UsageError
 from kaelum_graph.sandbox import failure
 from kaelum_graph.sandbox.base import Limits, ProgramResult, Sandbox
-from kaelum_graph.sandbox.exchange import Exchange, Output
+from kaelum_graph.sandbox.exchange import POLL_SECONDS, Exchange, Output
 from kaelum_graph.sandbox.fork_server import SLOW_MODULES, ForkServer
 from kaelum_graph.sandbox.isolation import FLOOR, LAYERS, REQUIRED, Isolation
 
 _GRACE_SECONDS = 25.0
 """How long beyond its limit a program's watcher may stay silent before the fork server is given up."""
 
+CANCELLED = "The search was over before the program was."
 _MOST_PARALLEL = 64
 _LEAST_MEMORY_BYTES = 4 * 1024 * 1024
 
@@ -72,12 +73,21 @@ class ProcessSandbox(Sandbox):
         limits = limits or Limits()
         _check(limits)
         output = Output(limits.output_bytes)
-        slot = self._slots.get()
+        slot = self._slot(limits)
         try:
             report = self._report(program, stdin, limits, output, slot)
         finally:
             self._slots.put(slot)
         return _result(report, output, stdin=stdin, limits=limits)
+
+    def _slot(self, limits: Limits) -> int:
+        """A free place; programs wait for one no longer than they are wanted."""
+        while limits.cancelled is not None:
+            if limits.cancelled():
+                raise SandboxError(CANCELLED)
+            with contextlib.suppress(queue.Empty):
+                return self._slots.get(timeout=POLL_SECONDS)
+        return self._slots.get()
 
     def close(self) -> None:
         with self._lock:
@@ -102,7 +112,10 @@ class ProcessSandbox(Sandbox):
                 try:
                     exchange.send_job(job, seconds=_GRACE_SECONDS)
                     report = exchange.follow(
-                        stdin.encode("utf-8", "replace"), output, seconds=limits.seconds + _GRACE_SECONDS
+                        stdin.encode("utf-8", "replace"),
+                        output,
+                        seconds=limits.seconds + _GRACE_SECONDS,
+                        cancelled=limits.cancelled,
                     )
                 except (OSError, SandboxError) as error:
                     with self._lock:
@@ -202,7 +215,8 @@ def _ending(
     if killed is not None:
         return None, killed(limits)
     if report["cause"] is not None:
-        raise SandboxError("The program was killed before its end; its result is unknown.")
+        over = limits.cancelled is not None and limits.cancelled()
+        raise SandboxError(CANCELLED if over else "The program was killed before its end; its result is unknown.")
     status: int = report["status"]
     if os.WIFSIGNALED(status):
         return None, failure.from_signal(os.WTERMSIG(status), stderr, limits)

@@ -474,3 +474,30 @@ class TestFailsClosed:
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
         assert done.stdout == "[]\n"
+
+
+@isolated
+class TestUnwantedPrograms:
+    def test_a_program_that_nobody_wants_any_more_is_killed(self, sandbox: ProcessSandbox) -> None:
+        over = threading.Event()
+        threading.Timer(0.3, over.set).start()
+        began = time.monotonic()
+        with pytest.raises(SandboxError, match="over before the program was"):
+            run(sandbox, "while True: pass", limits=Limits(cancelled=over.is_set))
+        assert time.monotonic() - began < 3.0
+
+    def test_one_that_waits_for_its_turn_is_never_started(self) -> None:
+        busy, over = ProcessSandbox(parallel=1), threading.Event()
+        try:
+            running = threading.Thread(target=run, args=(busy, "import time; time.sleep(3)"))
+            running.start()
+            time.sleep(0.5)
+            over.set()
+            began = time.monotonic()
+            with pytest.raises(SandboxError, match="over before the program was"):
+                run(busy, "print(1)", limits=Limits(cancelled=over.is_set))
+            assert time.monotonic() - began < 1.5
+            running.join()
+            assert run(busy, "print(1)").stdout == "1\n", "the place is given back"
+        finally:
+            busy.close()

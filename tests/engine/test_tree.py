@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from kaelum_graph.evidence import Evidence, Outcome, Tier
-from kaelum_graph.tree import ROOT, Operator, Rollout, SearchTree, Simulation, rollout_value, select
+from kaelum_graph.tree import ROOT, Operator, Rollout, SearchTree, Simulation, descend, rollout_value, select
 from kaelum_graph.types import Candidate, NodeId, RolloutId, WorkerName
 
 MATH, CODE = WorkerName("math"), WorkerName("code")
@@ -205,3 +205,25 @@ def test_rollouts_of_one_lineage_have_one_prefix() -> None:
     assert prefixes[4] == prefixes[other.id]
     assert prefixes[5] == prefixes[6]
     assert len(set(prefixes)) == 3
+
+
+@pytest.mark.parametrize(("widening", "drawn_from"), [(1.0, "a\n"), (2.0, "")])
+def test_a_node_is_widened_only_as_its_visits_grow(widening: float, drawn_from: str) -> None:
+    """With 30 visits and 7 draws of its own a node has had its share at 1 · √30; at 2 · √30 a new draw still competes."""
+    tree = SearchTree()
+    start = tree.worker_node(MATH)
+
+    def draw(node_id: NodeId, operator: Operator, *steps: str, outcome: Outcome = "unscored") -> None:
+        simulation = Simulation(node_id=node_id, worker=MATH, operator=operator)
+        tree.start(simulation)
+        finish(tree, simulation, steps, outcome=outcome)
+
+    for index in range(3):
+        draw(start.id, "sample", "a\n", f"{index}")
+    for _ in range(4):
+        draw(start.id, "sample", "b\n", "0", outcome="fail")
+    below = next(node for node in tree.nodes if node.text == "a\n")
+    for index in range(23):
+        draw(below.id, "branch", f"more {index}")
+    chosen = descend(tree, start, max_depth=1, exploration=1.4, widening=widening)
+    assert tree.prefix(chosen.id) == drawn_from
