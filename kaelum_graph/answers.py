@@ -60,7 +60,11 @@ _PLACEHOLDERS = frozenset(
         "...", "…", "?", "??", "___", "x here",
     }
 )  # fmt: skip
-_ABBREVIATIONS = frozenset({"mr", "mrs", "ms", "dr", "st", "vs", "no", "prof", "jr", "sr", "inc", "approx", "fig"})
+_ABBREVIATIONS = frozenset({"mr", "mrs", "ms", "dr", "st", "vs", "prof", "jr", "sr", "inc", "approx", "fig"})
+# What follows an initial: another one, or nothing but names ("A. Milne and E. H. Shepard", "S. Grant and others").
+_NAME = re.compile(
+    r"[A-Z]\.|(?:(?:[A-Z][\w'-]{0,30}\.?|and|&|of|de|la|van|von|der|bin|et al\.?|others)(?:,\s*|\s+|$)){1,12}$"
+)
 _SENTENCE_END = re.compile(r"(?<=[\w)\]}$%\"'*])\.(?:\*\*)?\s+(?=[A-Z(\[*I])")
 
 _PAIRED_BOLD = re.compile(r"(?<![\w)])(\*\*|__)(?=\S)(.+?)(?<=\S)\1(?![\w(])", re.DOTALL)
@@ -210,6 +214,8 @@ def clean(answer: str) -> str:
     What it says stays as written: units, signs, letter case and inner LaTeX.
     """
     text = answer.strip()
+    if text.isalnum():
+        return text  # Nothing to take off, and long lists are read item by item.
     for _ in range(8):
         before = text
         text = _strip_once(text)
@@ -317,12 +323,15 @@ def _block_below(below: str) -> str:
 
 def _first_sentence(line: str) -> str:
     for match in _SENTENCE_END.finditer(line):
-        word = re.search(r"[A-Za-z]+$", line[: match.start()])
-        # An option's letter ("is B. Because it …") ends a sentence; an initial ("J. K. Rowling") does not.
-        option = word and line[: match.start()].strip("*( \t") == word.group() and len(line[match.end() :].split()) > 2
-        if word and not option and (len(word.group()) == 1 or word.group().lower() in _ABBREVIATIONS):
+        before, after = line[: match.start()], line[match.end() :]
+        word = re.search(r"[A-Za-z]+$", before)
+        if word and word.group().lower() in _ABBREVIATIONS:
             continue
-        return line[: match.start()]
+        # An option's letter ("is B. Because it …") ends a sentence; an initial ("J. K. Rowling") does not.
+        option = word and before.strip("*( \t") == word.group() and len(after.split()) > 2 and not _NAME.match(after)
+        if word and not option and len(word.group()) == 1:
+            continue
+        return before
     return line
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+
+from kaelum_graph.leftovers import around, only_requests, without_examples
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTH = r"(?P<month>(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*)\.?"
@@ -22,15 +25,39 @@ _TIME = re.compile(
     r"(?:\s*(?P<half>[ap])\.?m\b\.?)?(?:\s*\(?(?:UTC|GMT)?(?P<zone>[+-]\d\d:?\d\d)\)?)?",
     re.IGNORECASE,
 )
+_WEEKDAY = r"(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*"
 _JOINED = re.compile(r"\s*(?:,|T|\bat\b|,\s*at\b)?\s*", re.IGNORECASE)
-_ASKS = re.compile(
-    r"\bhow long\b|\bhow much time\b|\bhow many (?:days|hours|minutes|seconds)\b|\bdurations?\b"
-    r"|\btime (?:elapsed|difference|interval|span|passed)\b|\belapsed\b",
-    re.IGNORECASE,
+
+# What a question may be made of, "@" standing for an instant. An event is named with at most three words, and the
+# question has to name the same one: "How long was the first half?" is not about the whole.
+_JOINING = r"(?:to|from|in|of|with|without|for|per|by|on|at|and|or|that|which|who|except|after|before|until|not)"
+_NOUN = rf" (?!{_JOINING}\b)[a-z]+"
+_NAMED = rf"\b(?:(?:the|a|an|this|my|our|his|her){_NOUN}(?:{_NOUN}){{0,2}}?|it|he|she|they|i|we)\b"
+_BEGAN = r"(?:start(?:s|ed)?|beg(?:ins?|an)|commence[sd]?|depart(?:s|ed)?|leaves?|left|open(?:s|ed)?)"
+_ENDED = (
+    r"(?:end(?:s|ed)?|finish(?:es|ed)?|complete[sd]?|conclude[sd]?|arrive[sd]?|close[sd]?|stop(?:s|ped)?|land(?:s|ed)?)"
 )
-_OTHER_TIME = re.compile(
-    r"\b(?:breaks?|paus\w+|excluding|except|without|late|early|average|each|per|twice|times)\b", re.I
+_SCENE = re.compile(
+    rf"(?P<event>{_NAMED})(?: had)? "
+    rf"(?:{_BEGAN} (?:at |on )?@,? and (?:it |he |she |they |i |we )?{_ENDED}"
+    rf"|(?P<turned>{_ENDED}) (?:at |on )?@,? and (?:it |he |she |they |i |we )?(?:had )?{_BEGAN}) (?:at |on )?@",
 )
+_UNIT = r"(?:days|hours|minutes|seconds)"
+_OF_SCENE = re.compile(
+    rf"(?:how (?:long|much time|many {_UNIT}) (?:was|is|did|does|do) (?P<event>{_NAMED})(?: take| last| open| run)?"
+    rf"(?: in {_UNIT}(?: and {_UNIT})?)?|how long"
+    rf"|what (?:is|was) (?:the|its) (?:total )?(?P<kind>(?:[a-z]+ )?)(?:duration|length)(?: of (?P<of>{_NAMED}))?)"
+    r"(?=\s*(?:[?.!]|$))",
+)
+_BETWEEN = re.compile(
+    rf"(?:how (?:long|much time|many {_UNIT}) (?:is it|was it|is there|elapsed|passed|passes|pass|are there|are)"
+    r"|(?:calculate|compute|find|determine|what (?:is|was)) the (?:total )?"
+    r"(?:time difference|time interval|time elapsed|elapsed time|duration|difference))"
+    r" (?P<ends>from|between) @,? (?:and|to|until) @",
+)
+_SAME = frozenset("it he she they i we the a an this my our his her trip journey ride".split())
+_IN_UNITS = re.compile(rf"\bin {_UNIT}(?: and {_UNIT})?\b", re.IGNORECASE)
+
 _FORM = re.compile(r"\b(?P<days>D days)?(?:,? ?(?P<clock>HH:MM(?P<seconds>:SS)?(?P<part>\.(?:mmm|fff|sss))?))?")
 _STATED = re.compile(
     r"(?<![\d:.-])(?:(?P<days>\d+)\s*days?\b,?\s*(?:and\s+)?)?"
@@ -92,6 +119,16 @@ class _Instant:
     when: datetime
     dated: bool
     timed: bool
+    half: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reading:
+    """Whether start and end are told apart, the end is named first, and the span is how long an event lasts."""
+
+    directed: bool = True
+    turned: bool = False
+    lasting: bool = True
 
 
 def asked_form(question: str) -> Form | None:
@@ -110,30 +147,62 @@ def asked_form(question: str) -> Form | None:
 def asked_span(question: str) -> Span | None:
     """The span whose length `question` asks for; None where it asks for something else, or that can't be told.
 
-    It must name just two instants, alike in having a date, a time of day and a zone. Without dates an end that is
-    earlier than the start is on the next day, where the question says which is which.
+    It must name just two instants, alike in having a date, a time of day, a half of the day and a zone, and be made of
+    nothing but what began and ended at them, how long that was, and the form of the answer. Without dates an end that
+    is earlier than the start is on the next day, where the question says which is which and its clock has 24 hours.
     """
-    if not _ASKS.search(question) or _OTHER_TIME.search(question):
-        return None
+    question = without_examples(question)
     instants = _instants(question)
-    if len(instants) != 2:
+    if len(instants) != 2 or _nature(instants[0]) != _nature(instants[1]):
         return None
-    first, second = instants
-    alike = (first.dated, first.timed, first.when.tzinfo is None) == (
-        second.dated,
-        second.timed,
-        second.when.tzinfo is None,
-    )
-    if not alike:
+    reading = _reading(question, instants)
+    if reading is None:
         return None
-    if _ends(question[: first.at]) and _starts(question[first.at + len(first.text) : second.at]):
-        first, second = second, first
+    first, second = reversed(instants) if reading.turned else instants
+    # A festival from the 1st to the 3rd may be said to last three days.
+    if reading.lasting and not first.timed and asked_form(question) is None:
+        return None
     length = second.when - first.when
+    # From noon to noon: nothing, or a day.
+    if not length and not first.dated:
+        return None
     if length < timedelta():
-        if first.dated or not (_starts(question) or re.search(r"\bfrom\b", question)):
+        whole_day = first.half or any(not 1 <= one.when.hour <= 12 for one in instants)
+        if first.dated or not reading.directed or not whole_day:
             return None
         length += timedelta(days=1)
     return Span(start=first.text, end=second.text, length=length)
+
+
+def _nature(one: _Instant) -> tuple[bool, bool, bool, bool]:
+    return one.dated, one.timed, one.half, one.when.tzinfo is None
+
+
+def _reading(question: str, instants: Sequence[_Instant]) -> _Reading | None:
+    """How a question tells its instants apart; None for one that says anything else."""
+    text = question
+    for one in reversed(instants):
+        text = f"{text[: one.at]}@{text[one.at + len(one.text) :]}"
+    text = re.sub(rf"(?:\b{_WEEKDAY},?\s+)?@(?:\s*\({_WEEKDAY}\))?", "@", text, flags=re.IGNORECASE)
+    text = _FORM.sub(lambda form: " " if form[0] else "", text)
+    text = " ".join(text.lower().split())
+    asked = _BETWEEN.search(text)
+    if asked is not None:
+        directed = asked["ends"] == "from"
+        inclusive = directed and asked[0].partition(" from ")[0].endswith((" are", " there"))
+        return _Reading(directed=directed, lasting=inclusive) if _says_no_more(around(asked)) else None
+    scene = _SCENE.search(text)
+    asked = _OF_SCENE.search(around(scene)) if scene is not None else None
+    if scene is None or asked is None or not _says_no_more(around(asked)):
+        return None
+    named = " ".join(asked[group] or "" for group in ("event", "kind", "of")).split()
+    if not _SAME | set(scene["event"].split()) >= set(named):
+        return None
+    return _Reading(turned=scene["turned"] is not None)
+
+
+def _says_no_more(rest: str) -> bool:
+    return only_requests(_IN_UNITS.sub(" ", rest))
 
 
 def read_duration(text: str, *, form: Form | None = None) -> timedelta | None:
@@ -192,12 +261,16 @@ def _instants(text: str) -> list[_Instant]:
         when = _when(date, time)
         if when is None:
             return []
-        found.append(_Instant(at=date.start(), text=text[date.start() : end], when=when, dated=True, timed=bool(time)))
+        half = bool(time and time["half"])
+        found.append(
+            _Instant(at=date.start(), text=text[date.start() : end], when=when, dated=True, timed=bool(time), half=half)
+        )
     for time in times:
         when = _when(None, time)
         if when is None:
             return []
-        found.append(_Instant(at=time.start(), text=time[0].strip(), when=when, dated=False, timed=True))
+        half = bool(time["half"])
+        found.append(_Instant(at=time.start(), text=time[0].strip(), when=when, dated=False, timed=True, half=half))
     return sorted(found, key=lambda one: one.at)
 
 
@@ -223,11 +296,3 @@ def _when(date: re.Match[str] | None, time: re.Match[str] | None) -> datetime | 
         return datetime(year, month, day, hour, minute, second, part, tzinfo=zone)
     except ValueError:
         return None
-
-
-def _starts(text: str) -> bool:
-    return bool(re.search(r"\b(?:start|began|begin|begun|commenc|depart|left|leav|open)\w*", text, re.IGNORECASE))
-
-
-def _ends(text: str) -> bool:
-    return bool(re.search(r"\b(?:end|finish|complet|conclud|arriv|clos|stop)\w*", text, re.IGNORECASE))

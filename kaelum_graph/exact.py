@@ -1,4 +1,4 @@
-"""Exact arithmetic on text: a calculator over fractions that evaluates numbers and nothing else.
+"""Exact arithmetic on text: a calculator over fractions that evaluates numbers and nothing else, and numbers in words.
 
 Never `eval`: the text is a model's or a stranger's. Powers and lengths are bounded, so every call is quick.
 """
@@ -25,6 +25,22 @@ _FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 
 
+_ONES = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
+).split()
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_SMALL = {word: value for value, word in enumerate(_ONES)} | {word: 10 * value for value, word in enumerate(_TENS, 2)}
+_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_SCALE_WORDS = frozenset({*_SCALES, "hundred", "dozen"})
+_WORD = re.compile(r"[\s-]*((?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\w.,/^])|[a-z]+)", re.IGNORECASE)
+_OPENING = re.compile(
+    r"\s*((?:(?:about|approximately|around|roughly|exactly|nearly|almost)\s+|[≈~]\s*)?)"
+    r"(minus\s+|negative\s+|[-+]\s*)?([$€£¥]?)\s*",
+    re.IGNORECASE,
+)
+
+
 class _NotExact(ValueError):
     pass
 
@@ -45,6 +61,85 @@ def evaluate(text: str) -> Fraction | None:
     except (_NotExact, ZeroDivisionError):
         return None
     return value if end == len(tokens) else None
+
+
+def in_digits(text: str) -> str:
+    """`text` with the number it opens on in digits: "two thousand" is "2000", "$1.5 million" "$1500000"; else as it is.
+
+    Knows numbers to the trillions, "a hundred", "and" inside a number, "dozen", "point" and "minus". A text in which
+    another number follows, or a hyphen ("two-thirds"), is left alone, for it is not that number.
+    """
+    opening = _OPENING.match(text[:80])
+    assert opening is not None  # Every part is optional.
+    value, end = _spoken(text, opening.end())
+    rest = text[end:]
+    words = set(re.findall(r"[a-z]+", rest.lower()))
+    spoken_sign, in_words = (
+        bool(re.search(r"[a-z]", part, re.IGNORECASE)) for part in (opening[2] or "", text[opening.end() : end])
+    )
+    if value is None or not (spoken_sign or in_words) or re.match(r"\s*-|\w", rest) or re.search(r"\d", rest):
+        return text
+    if words & _SCALE_WORDS or words & _SMALL.keys():
+        return text
+    sign = "-" if opening[2] and opening[2].strip() != "+" else ""
+    digits = _decimal(value) if in_words else text[opening.end() : end]  # "minus 3.50" keeps its decimals
+    return f"{opening[1]}{sign}{opening[3]}{digits}{rest}"
+
+
+def _spoken(text: str, start: int) -> tuple[Fraction | None, int]:
+    """The value of the number in words at `start` and where it ends; None where there is none."""
+    total, group, floor, limit = Fraction(0), None, 10**15, 100  # group: below the next scale; limit: what may be added
+    end = at = start
+    while match := _WORD.match(text, at):
+        word = match[1].lower()
+        if word in ("a", "an") and at == start:
+            following = _WORD.match(text, match.end())
+            if following is None or following[1].lower() not in _SCALE_WORDS:
+                break
+            group = Fraction(1)
+        elif word == "and" and limit in (100, 1000) and end > start:
+            # "one hundred and fifty"; "five and six" are two numbers.
+            following = _WORD.match(text, match.end())
+            if following is None or following[1].lower() not in _SMALL:
+                break
+            at = match.end()
+            continue
+        elif word[0].isdigit() and group is None:
+            group, limit = Fraction(word.replace(",", "")), 0
+        elif word in _SMALL and _SMALL[word] < limit and (group is None or _SMALL[word]):
+            group = (group or Fraction(0)) + _SMALL[word]
+            limit = 10 if _SMALL[word] >= 20 else 0
+        elif word == "hundred" and group is not None and 0 < group < 100:
+            group, limit = group * 100, 100
+        elif word == "dozen" and group is not None and floor == 10**15:
+            return group * 12, match.end()
+        elif word in _SCALES and group is not None and _SCALES[word] < floor:
+            total, group, floor, limit = total + group * _SCALES[word], None, _SCALES[word], 100
+        elif word == "point" and group is not None:
+            return _with_decimals(text, total + group, match.end(), end)
+        else:
+            break
+        end = at = match.end()
+    return (total + (group or 0), end) if end > start else (None, start)
+
+
+def _with_decimals(text: str, whole: Fraction, at: int, end: int) -> tuple[Fraction, int]:
+    """`whole` and the digits in words at `at`: "three point one four". Without any, the number ends at `end`."""
+    place = Fraction(1)
+    while (match := _WORD.match(text, at)) and _SMALL.get(match[1].lower(), 10) < 10:
+        place /= 10
+        whole += _SMALL[match[1].lower()] * place
+        at = end = match.end()
+    return whole, end
+
+
+def _decimal(value: Fraction) -> str:
+    """A value of finitely many decimals as written."""
+    places = 0
+    while (value * 10**places).denominator != 1:
+        places += 1
+    digits = str(value * 10**places).rjust(places + 1, "0")
+    return f"{digits[:-places]}.{digits[-places:]}" if places else digits
 
 
 def plain(text: str) -> str:

@@ -14,8 +14,9 @@ it, and on a tie the fail. These are stated, not fitted; a calibration learned f
 unanchored ones (`calibrate`), never above 0.85. Where a reward model weighs the votes (`weights`), the calibration says
 how far that may move P(correct) and with it the order.
 
-An anchored vote is about the answer, so it counts for every member of the cluster: equal answers are right together. A
-vote about one text alone (its format, its program) is not anchored.
+An anchored vote is about the answer, so it counts for every member of the cluster: equal answers are right together.
+One is about a text: that its form is broken. It holds against that text, which is not shown while a member without a
+fault is there; against the answer it counts only where no member holds the form (`votes_on_answer`).
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from kaelum_graph.types import Candidate
 FLOOR, CEILING = 0.15, 0.85
 PASS_CONFIDENCE = {Tier.HUMAN: 0.99, Tier.EXECUTION: 0.97, Tier.CONSTRAINT: 0.95}
 FAIL_CONFIDENCE = {Tier.HUMAN: 0.01, Tier.EXECUTION: 0.03, Tier.CONSTRAINT: 0.05}
+FORM = "constraints"
+"""The source that checks the form of a text."""
 _ANCHORS = (Tier.HUMAN, Tier.EXECUTION, Tier.CONSTRAINT)
 
 Anchored = Literal["pass", "fail", "none"]
@@ -42,7 +45,8 @@ class Standing:
     """Where one cluster stands.
 
     `share` is its part of the candidates that have an answer, in (0, 1]; `confidence` is P(correct); `tier` is the
-    anchor that decided, None without one; `evidence` holds its members' votes without repetition, anchors first.
+    anchor that decided, None without one; `evidence` holds its members' votes on the answer (`votes_on_answer`) without
+    repetition, anchors first.
     """
 
     cluster: Cluster
@@ -181,7 +185,7 @@ def _standing(
     plain: Masses,
     calibrate: Callable[[float, float], float] | None,
 ) -> Standing:
-    votes = [vote for index in group.members for vote in evidence[index]]
+    votes = votes_on_answer([vote for index in group.members for vote in evidence[index]])
     anchored, tier = anchored_vote(votes)
     if anchored == "pass" and tier is not None:
         confidence = PASS_CONFIDENCE[tier]
@@ -204,11 +208,21 @@ def _standing(
     )
 
 
+def votes_on_answer(votes: Sequence[Evidence]) -> list[Evidence]:
+    """The votes on the equal answers of several texts, without a broken form of some where another holds the form.
+
+    `votes` are all of them, the unscored ones too: a value whose form is right is unscored, for that proves nothing.
+    """
+    held = any(vote.source == FORM and vote.outcome != "fail" for vote in votes)
+    return [vote for vote in votes if not (held and vote.source == FORM and vote.outcome == "fail")]
+
+
 def anchored_vote(votes: Sequence[Evidence]) -> tuple[Anchored, Tier | None]:
     """What the strongest anchored tier that voted says. One source's votes on several members are one vote."""
+    on_answer = votes_on_answer(votes)
     for tier in _ANCHORS:
         sources: dict[str, Counter[str]] = {}
-        for vote in votes:
+        for vote in on_answer:
             if vote.tier is tier and vote.outcome != "unscored":
                 sources.setdefault(vote.source, Counter())[vote.outcome] += 1
         if sources:

@@ -36,9 +36,15 @@ _TITLES = frozenset(
     "mount mt lake river city king queen emperor president prime minister sir dr professor saint republic kingdom "
     "the lord pope".split()
 )
+_RANKS = frozenset("second third fourth fifth sixth seventh eighth ninth tenth next penultimate joint co".split())
 _SUBJECT_ASKED = re.compile(r"\s*(?:who|(?:what|which)\s+\w+)\s+(?P<verb>[a-z]+)\b", re.IGNORECASE)
 _OBJECT_ASKED = re.compile(r"\s*(?:whom?|what|which(?:\s+\w+)?)\s+(?:do|does|did)\b", re.IGNORECASE)
 _ASKS_PERSON = re.compile(r"\b(?:who|whom|whose)\b", re.IGNORECASE)
+_ASKS_TRUTH = re.compile(
+    r"\s*(?:is|are|was|were|did|does|do|has|have|had|can|could|will|would|should)\b"
+    r"(?!.*\b(?:who|whom|whose|what|which|when|where|how|name|give|tell)\b)",
+    re.IGNORECASE | re.DOTALL,
+)
 _ASKED_KIND = re.compile(r"\b(?:which|what|how many|how much)\s+(?P<kind>[a-z]+)\s+(?=\w)", re.IGNORECASE)
 _KINDS = frozenset(
     "country nation city town element planet person man woman year day date river mountain language animal ocean sea "
@@ -74,14 +80,23 @@ def supports(passage: Passage, question: str, answer: str) -> bool:
     before: tuple[Token, ...] = ()
     for sentence in sentences(passage.text):
         here = tokens(sentence)
-        if not _doubtful(here, asked) and _sentence_supports(here, before, title, asked, wanted):
+        if (
+            not _doubtful(here, asked)
+            and not _otherwise_ranked(here, asked)
+            and _sentence_supports(here, before, title, asked, wanted)
+        ):
             return True
         before = here
     return False
 
 
 def is_checkable(question: str, answer: str) -> bool:
-    """Whether `answer` is short, says something that the question does not, and the question names something."""
+    """Whether `answer` is short, says something that the question does not, and the question names something.
+
+    Not for "Did Bell invent the telephone?": whatever name is found for it, the answer is a yes or no.
+    """
+    if _ASKS_TRUTH.match((sentences(question) or [question])[-1]):
+        return False
     asked = _read_question(question)
     wanted = [token for token in tokens(answer) if token.kind != "small"]
     if not wanted or len(wanted) > MOST_ANSWER_WORDS or any(token.key in ("yes", "no") for token in wanted):
@@ -134,6 +149,25 @@ def _doubtful(sentence: Sequence[Token], asked: _Asked) -> bool:
     return any(token.key in _DOUBT and token.key not in asked.keys for token in sentence)
 
 
+def _otherwise_ranked(sentence: Sequence[Token], asked: _Asked) -> bool:
+    """Whether the sentence's "largest" may be another one than the question's.
+
+    "The second largest", "one of the largest", "the largest port" and "the largest by population" are.
+    """
+    if not any(_decides(name) for name in asked.names):
+        return False
+    for place, token in enumerate(sentence):
+        before = {each.key for each in sentence[max(0, place - 3) : place]}
+        after = sentence[place + 1] if place + 1 < len(sentence) else None
+        other = after is not None and after.kind != "small" and after.key not in asked.keys
+        if token.key not in asked.keys and (token.key in _RANKS or (token.key == "by" and other)):
+            return True
+        several = "among" in before or {"1", "of"} <= before
+        if _decides(token) and token.key in asked.keys and (several or (other and after and after.kind == "word")):
+            return True
+    return False
+
+
 def _sentence_supports(
     sentence: tuple[Token, ...],
     before: tuple[Token, ...],
@@ -154,7 +188,9 @@ def _sentence_supports(
         if not elsewhere or any(token.kind == "name" for token in foreign):
             return False
     present = [word for word in asked.words if any(token.says(word) for token in sentence)]
-    enough = len(asked.words) if not asked.names else (len(asked.words) + 1) // 2
+    # "The largest state by area" is not the one by population.
+    every = not asked.names or any(_decides(name) for name in asked.names)
+    enough = len(asked.words) if every else (len(asked.words) + 1) // 2
     if len(present) < enough or not _possessed(sentence, asked, missing):
         return False
     required = [name for name in asked.names if name not in missing] + present

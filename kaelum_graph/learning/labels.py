@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from kaelum_graph.evidence import Evidence, Tier
 from kaelum_graph.learning.episode import SeenEpisode, SeenRollout, check_evidence, clusters_of
 from kaelum_graph.learning.noise_model import FORM, PEOPLE, Judgement, NoiseModel, Signal, signals
-from kaelum_graph.posterior import CEILING, anchored_vote
+from kaelum_graph.posterior import CEILING, anchored_vote, votes_on_answer
 from kaelum_graph.types import WorkerName
 from kaelum_graph.verdict import form_checked
 
@@ -89,7 +89,7 @@ def rollout_labels(episode: SeenEpisode, noise: NoiseModel) -> list[Label]:
     for members, signal in zip(clusters_of(episode), signals(episode), strict=True):
         if not members:
             continue
-        votes = [vote for index in members for vote in episode.rollouts[index].evidence]
+        votes = votes_on_answer([vote for index in members for vote in episode.rollouts[index].evidence])
         if anchored_vote(votes)[1] is None:
             label = _unanchored(noise.probability(signal))
         elif form_checked(votes):

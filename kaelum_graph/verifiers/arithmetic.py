@@ -88,6 +88,13 @@ def in_decimals(value: Fraction) -> str:
     return decimal if Fraction(decimal) == value else f"{decimal} ({value})" if value.denominator < 10**6 else decimal
 
 
+def rounded(value: Fraction, quantum: Fraction) -> tuple[Fraction, Fraction]:
+    """`value` to the nearest multiple of `quantum`, a half away from zero and a half to the even one."""
+    steps = abs(value) / quantum
+    away = (steps + Fraction(1, 2)).__floor__() * quantum
+    return (-away if value < 0 else away), round(value / quantum) * quantum
+
+
 def _unmarked(line: str) -> str:
     line = re.sub(r"\\(?:text|mathrm|mbox|textbf)\s*\{([^{}]*)\}", r" \1 ", line)
     line = re.sub(r"\\(?:boxed|quad|qquad|,|;|!|:)", " ", line)
@@ -177,7 +184,7 @@ def _singular(unit: str) -> str:
 
 
 def _agrees(actual: Fraction, stated: Fraction, text: str) -> bool | None:
-    """Whether `stated` is `actual` or its rounding; None where a whole number may stand for a rounded one."""
+    """Whether `stated` is `actual` or its rounding; None where it may be one of something rounded before."""
     if actual == stated:
         return True
     # "25 / 100 = 25%" is right exactly; "25 / 100 * 100 = 25%" has lost its factor, which is a slip of notation.
@@ -185,7 +192,11 @@ def _agrees(actual: Fraction, stated: Fraction, text: str) -> bool | None:
         return None
     decimals = re.search(r"\.(\d+)\s*$", text)
     if decimals:
-        return abs(actual - stated) < Fraction(1, 10 ** len(decimals.group(1)))
+        last = Fraction(1, 10 ** len(decimals.group(1)))
+        if stated in rounded(actual, last):
+            return True
+        # Cut off, or off in the last digit, as sums of rounded numbers are: no slip, and not right either.
+        return None if abs(actual - stated) < last else False
     if actual.denominator != 1 and abs(actual - stated) < 1:
         return None
     return False

@@ -10,6 +10,7 @@ from kaelum_graph.types import Candidate, Query
 from kaelum_graph.verifiers import register
 from kaelum_graph.verifiers.base import Verifier
 from kaelum_graph.verifiers.votes import shortened, unscored, vote, without_examples
+from kaelum_graph.verifiers.wording import unread, without_form
 
 _NAMES = {"binary": 2, "ternary": 3, "octal": 8, "decimal": 10, "hexadecimal": 16, "hex": 16}
 _BASE = rf"(?:base[- ]?(?:\d{{1,2}})|{'|'.join(_NAMES)})"
@@ -20,6 +21,11 @@ _CONVERT = re.compile(
     re.IGNORECASE,
 )
 _PREFIXES = {2: "0b", 8: "0o", 16: "0x"}
+_LETTERS = re.compile(
+    r"if the target base is (?:>|greater than|above) 10, use (?:lower|upper)case letters a-z for digits above 9",
+    re.IGNORECASE,
+)
+_KNOWN = frozenset("number numeral between two different bases base digits lowercase uppercase use letters".split())
 
 
 @register
@@ -30,10 +36,16 @@ class BaseVerifier(Verifier):
     tier = Tier.CONSTRAINT
 
     def check(self, query: Query, candidate: Candidate, sandbox: Sandbox) -> Evidence:
-        asked = list(_CONVERT.finditer(without_examples(query.text)))
+        text = _LETTERS.sub(" ", without_form(without_examples(query.text)))
+        asked = list(_CONVERT.finditer(text))
         if len(asked) != 1:
             return unscored(self, "the query asks for no conversion between bases")
         (match,) = asked
+        rest = re.sub(r"\bYour task is to convert\b", " ", f"{text[: match.start()]} {text[match.end() :]}")
+        if (word := unread(rest, _KNOWN)) is not None:
+            return unscored(self, f"'{shortened(word)}' may ask for more than the conversion")
+        if not (match["before"] or match["after"]) and base_of(match["target"]) == 10:
+            return unscored(self, "the base to convert from is not said")
         source, target = base_of(match["before"] or match["after"] or "decimal"), base_of(match["target"])
         value = read_numeral(match["digits"], source)
         if value is None or not 2 <= target <= 36:
@@ -44,6 +56,8 @@ class BaseVerifier(Verifier):
         if not re.fullmatch(r"(?:0[xbo])?[0-9A-Za-z]{1,200}", answer):
             return unscored(self, "the answer is no numeral")
         stated = read_numeral(answer, target)
+        if stated is None and len(answer) > 2 and answer.isalpha():
+            return unscored(self, "the answer is a word")
         if stated is None:
             return vote(self, "fail", f"'{shortened(answer)}' has digits that base {target} has not")
         # The model that wrote the answer is to mend it: most programs take the digits for a decimal number.

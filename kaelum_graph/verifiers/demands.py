@@ -1,4 +1,4 @@
-"""Reads the checkable demands on form out of a query."""
+"""Reads the checkable demands on form out of a query. What asks for no form, or can't be read, is no demand."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from kaelum_graph.verifiers.asked import MAKING, TEXT, TREATING, VERB, after_request, instructions, is_asked
+from kaelum_graph.verifiers.lengths import Length, lengths
 from kaelum_graph.verifiers.votes import shortened, without_examples
 
 
@@ -22,64 +24,30 @@ class Demand:
     drafts_only: bool = True
 
 
-_COUNT_WORDS = [
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-]  # fmt: skip
-_COUNTS = {word: number for number, word in enumerate(_COUNT_WORDS)}
-_NUMBER = rf"(\d{{1,5}}|{'|'.join(_COUNTS)})"
-_UNIT = r"(words?|sentences?|lines?|paragraphs?|characters?|bullet points?|bullets?|items?|points?|stanzas?|verses?)"
-_EXACTLY = re.compile(
-    r"\b(?:exactly|precisely|consists? of|(?:write|give|list|provide|compose|in|of|with|must have|should have|using)"
-    r"(?:\s+me)?"
-    rf"(?:\s+exactly)?)\s+{_NUMBER}[- ](?:\w+ )?{_UNIT}\b",
-    re.IGNORECASE,
-)
-_AT_MOST = re.compile(
-    r"\b(?:at most|no more than|not more than|up to|a maximum of|maximum|max\.?|fewer than|less than|under|within"
-    rf"|not exceed(?:ing)?|below)\s+{_NUMBER}\s+{_UNIT}\b",
-    re.IGNORECASE,
-)
-_AT_LEAST = re.compile(
-    r"\b(?:at least|no fewer than|no less than|not less than|a minimum of|minimum|more than|over)"
-    rf"\s+{_NUMBER}\s+{_UNIT}\b",
-    re.IGNORECASE,
-)
-_BETWEEN = re.compile(
-    rf"\bbetween\s+{_NUMBER}\s+and\s+{_NUMBER}\s+{_UNIT}\b|\b{_NUMBER}\s*(?:-|–|to)\s*{_NUMBER}\s+{_UNIT}\b",
-    re.IGNORECASE,
-)
-_ADJECTIVE = re.compile(
-    rf"\b(?:a|one)\s+{_NUMBER}[- ](word|sentence|line|paragraph|stanza)\b(?![- ]long\b)", re.IGNORECASE
-)
-
-_NO_DEMAND = re.compile(
-    r"\b(?:about|around|approximately|roughly|first|last|these|following|each|per|every)\b[^.\n]{0,20}$"
-    r"|\b(?:how many|how much|what|which|if)\b[^.?\n]*$",
-    re.IGNORECASE,
-)
-
 _QUOTED = r"[\"“']([^\"”']{1,80})[\"”']"
 _QUOTED_LIST = rf"{_QUOTED}(?:\s*(?:,|and|or|, and|, or)\s*{_QUOTED})*"
 _AVOID = re.compile(
-    r"\b(?:do not|don't|without|never|avoid|must not|should not|not allowed to)\s+(?:\w+\s+){0,4}?"
-    r"(?:us(?:e|ing)|includ(?:e|ing)|contain(?:ing)?|mention(?:ing)?|say(?:ing)?|writ(?:e|ing))?\s*"
-    rf"(?:the\s+)?(?:words?|phrases?|letters?|terms?|any of)?\s*(?P<list>{_QUOTED_LIST})",
+    r"\b(?P<not>do not|don't|never|avoid|must not|should not|may not|without)\s+(?:ever\s+)?"
+    r"(?:(?:us(?:e|ing)|includ(?:e|ing)|contain(?:ing)?|mention(?:ing)?|say(?:ing)?|writ(?:e|ing))\s+"
+    r"(?:the\s+|any of the\s+)?(?:(?:words?|phrases?|letters?|terms?)\s+)?|"
+    r"(?:the\s+)?(?:words?|phrases?|letters?|terms?)\s+)"
+    rf"(?P<list>{_QUOTED_LIST})",
     re.IGNORECASE,
 )
 _USE = re.compile(
-    r"\b(?:includ(?:e|es|ing)|contain(?:s|ing)?|us(?:e|es|ing)|mention(?:s|ing)?)\s+"
-    rf"(?:(?:all|each|both|of|the|following|these)\s+)*(?:words?|phrases?|terms?)?\s*:?\s*(?P<list>{_QUOTED_LIST})",
+    r"\b(?P<verb>includ(?:e|es|ing)|contain(?:s|ing)?|us(?:e|es|ing)|mention(?:s|ing)?)\s+"
+    rf"(?:(?:all|each|both|of|the|following|these)\s+)*(?P<what>(?:words?|phrases?|terms?)\s*:?\s*)?(?P<list>{_QUOTED_LIST})",
     re.IGNORECASE,
 )
-_WITH = r"(?:your\s+\w+\s+|it\s+|the\s+\w+\s+)?with\s+(?:the\s+)?(?:words?|phrase|sentence|letter)?"
-_BEGIN = re.compile(
-    rf"\b(?:start|begin)s?(?:ning|ing)?\s+{_WITH}\s*{_QUOTED}",
+_WITH = rf"(?:(?:your|the)\s+{TEXT}\s+|it\s+)?with\s+(?:the\s+)?(?:words?|phrase|sentence|letter)?"
+_BEGIN = re.compile(rf"\b(?:start|begin)s?(?:ning|ing)?\s+{_WITH}\s*{_QUOTED}", re.IGNORECASE)
+_END = re.compile(rf"\b(?:end|finish|conclude)(?:s|e?ing)?\s+{_WITH}\s*{_QUOTED}", re.IGNORECASE)
+_LIST_ENDS = re.compile(
+    r"\s*(?:$|[.,;:!?)\n]|(?:and|but|anywhere|at all|at least|exactly|once|twice|somewhere|"
+    r"in (?:it|your|the|a|one|any))\b)",
     re.IGNORECASE,
 )
-_END = re.compile(
-    rf"\b(?:end|finish|conclude)(?:s|ing)?\s+{_WITH}\s*{_QUOTED}",
-    re.IGNORECASE,
-)
+_EDGE_ENDS = re.compile(r"\s*(?:$|[.,;:!?)\n]|(?:and|but)\b)", re.IGNORECASE)
 _ACROSTIC = re.compile(
     rf"\bacrostic\b[^.\n\"“']*?(?:{_QUOTED}|\b(?:for|of|spelling|spells|word)\s+(?:the\s+word\s+)?([A-Z][A-Za-z]{{2,14}})\b)"
 )
@@ -94,8 +62,8 @@ def demands(question: str) -> tuple[Demand, ...]:
     """The demands that `question` makes on the form of its answer, in a fixed order; quoted examples are none."""
     text = without_examples(question)
     # What is quoted at length is material ("Summarize: '…'"), not instruction.
-    text = re.sub(r"[\"“][^\"”]{81,}[\"”]", " ", text)
-    return (
+    text = instructions(re.sub(r"[\"“][^\"”]{81,}[\"”]", " ", text))
+    found = (
         *_lengths(text),
         *_words(text),
         *_edges(text),
@@ -103,79 +71,16 @@ def demands(question: str) -> tuple[Demand, ...]:
         *_structure(text),
         *_short_values(text),
     )
-
-
-def count(text: str, unit: str) -> int:
-    """How many of `unit` (words, sentences, lines, paragraphs, characters, items) `text` has."""
-    unit = unit.lower().rstrip("s")
-    lines = [line for line in text.splitlines() if line.strip()]
-    if unit == "word":
-        return len(re.findall(r"[\w][\w'’-]*", re.sub(r"^\s*(?:[-*•]|\d+[.)])\s+", "", text, flags=re.MULTILINE)))
-    if unit == "sentence":
-        return len(_sentences(text))
-    if unit in ("line", "verse"):
-        return len(lines)
-    if unit in ("paragraph", "stanza"):
-        return len([part for part in re.split(r"\n\s*\n", text) if part.strip()])
-    if unit == "character":
-        return len(text.strip())
-    items = [line for line in lines if re.match(r"\s*(?:[-*•]|\d+[.)])\s+", line)]
-    return len(items)
-
-
-def _sentences(text: str) -> list[str]:
-    plain = re.sub(r"\b(?:Mr|Mrs|Ms|Dr|St|vs|e\.g|i\.e|etc|No)\.", lambda match: match.group().replace(".", ""), text)
-    plain = re.sub(r"(?<=\d)\.(?=\d)", "", plain)
-    return [part for part in re.split(r"(?<=[.!?…])[\"”')\]]*(?:\s+|$)", plain) if re.search(r"\w", part)]
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isdigit() else _COUNTS[text.lower()]
+    return tuple({demand.name: demand for demand in found}.values())
 
 
 def _lengths(text: str) -> list[Demand]:
-    found: list[Demand] = []
-    taken: list[tuple[int, int]] = []
-
-    def add(match: re.Match[str], unit: str, least: int | None, most: int | None) -> None:
-        if any(match.start() < end and start < match.end() for start, end in taken):
-            return
-        taken.append(match.span())
-        found.append(_length(unit, least=least, most=most))
-
-    for match in _BETWEEN.finditer(text):
-        low, high, unit = (match[1], match[2], match[3]) if match[1] else (match[4], match[5], match[6])
-        add(match, unit, _number(low), _number(high))
-    for match in _AT_MOST.finditer(text):
-        strict = bool(re.match(r"fewer|less|under|below", match.group(), re.IGNORECASE))
-        add(match, match[2], None, _number(match[1]) - strict)
-    for match in _AT_LEAST.finditer(text):
-        strict = bool(re.match(r"more than|over", match.group(), re.IGNORECASE))
-        add(match, match[2], _number(match[1]) + strict, None)
-    for match in (*_EXACTLY.finditer(text), *_ADJECTIVE.finditer(text)):
-        # "about 50 words" asks for no exact count, "how many words are in 4 lines" for no length at all.
-        if not _NO_DEMAND.search(text[: match.end(1)]):
-            add(match, match[2], _number(match[1]), _number(match[1]))
-    return found
-
-
-def _length(unit: str, *, least: int | None, most: int | None) -> Demand:
-    def broken(answer: str) -> str | None:
-        have = count(answer, unit)
-        plural = unit.lower() if unit.lower().endswith("s") else f"{unit.lower()}s"
-        if least is not None and most == least and have != least:
-            return f"{have} {plural}, exactly {least} are asked for"
-        if least is not None and have < least:
-            return f"{have} {plural}, at least {least} are asked for"
-        if most is not None and have > most:
-            return f"{have} {plural}, at most {most} are asked for"
-        return None
-
-    return Demand(
-        name=f"{unit.lower()} count",
-        broken=broken,
-        drafts_only=not (unit.lower().startswith("word") and most == least == 1),
-    )
+    return [
+        _ONE_WORD_DEMAND
+        if one == Length(unit="word", least=1, most=1)
+        else Demand(name=f"{one.unit} count", broken=one.broken)
+        for one in lengths(text)
+    ]
 
 
 def _listed(text: str) -> list[str]:
@@ -189,11 +94,35 @@ def _words(text: str) -> list[Demand]:
     avoided: list[tuple[int, int]] = []
     for match in _AVOID.finditer(text):
         avoided.append(match.span())
-        found.extend(_avoid(word) for word in _listed(match["list"]))
+        place = match.start()
+        if match["not"].lower() == "without":
+            asked = after_request(text, place) is not None
+        else:
+            # "It must not": the modal's subject stands before "must", the verb after "not".
+            asked = is_asked(text, place + (5 if match["not"].lower() == "must not" else 0))
+        if asked and _LIST_ENDS.match(text, match.end()):
+            found.extend(_avoid(word) for word in _listed(match["list"]))
     for match in _USE.finditer(text):
-        if not any(start <= match.start() < end for start, end in avoided):
-            found.extend(_use(word) for word in _listed(match["list"]))
+        if any(start <= match.start() < end for start, end in avoided) or not _LIST_ENDS.match(text, match.end()):
+            continue
+        words = _listed(match["list"])
+        if len(words) > 1 and re.search(r"[\"”']\s*,?\s*or\s*[\"“']", match["list"]):
+            continue  # one of them will do
+        if is_asked(text, match.start()) or _uses_words(text, match):
+            found.extend(_use(word) for word in words)
     return found
+
+
+def _uses_words(text: str, match: re.Match[str]) -> bool:
+    """ "Write about rain using the words …": whatever stands before, words are used in texts."""
+    request = after_request(text, match.start())
+    return (
+        request is not None
+        and match["what"] is not None
+        and match["verb"].lower().endswith("ing")
+        and MAKING.match(request[0]) is not None
+        and not re.search(r"\b(?:of|for|between|from|by|on|when|against|to|not|without)\s*$", request[1], re.IGNORECASE)
+    )
 
 
 def _occurs(word: str, answer: str) -> bool:
@@ -217,15 +146,14 @@ def _use(word: str) -> Demand:
 
 
 def _edges(text: str) -> list[Demand]:
-    found: list[Demand] = []
-    if not re.search(
-        r"\b(?:each|every|all)\s+(?:\w+\s+)?(?:line|sentence|word|paragraph|item)s?\b", text, re.IGNORECASE
-    ):
-        for match in _BEGIN.finditer(text):
-            found.append(_begins(match[1]))
-        for match in _END.finditer(text):
-            found.append(_ends(match[1]))
-    return found
+    if re.search(r"\b(?:each|every|all)\s+(?:\w+\s+)?(?:line|sentence|word|paragraph|item)s?\b", text, re.IGNORECASE):
+        return []
+    return [
+        make(match[1])
+        for pattern, make in ((_BEGIN, _begins), (_END, _ends))
+        for match in pattern.finditer(text)
+        if is_asked(text, match.start()) and _EDGE_ENDS.match(text, match.end())
+    ]
 
 
 def _plain(text: str) -> str:
@@ -247,41 +175,74 @@ def _ends(word: str) -> Demand:
     return Demand(name=f"ending with '{word}'", broken=broken)
 
 
+_CASE = re.compile(
+    r"\b(?:in|use|using|only)\s+(?:all\s+)?(?:only\s+)?(?:(?P<lower>lower[- ]?case)|upper[- ]?case|capital letters|"
+    r"(?:all[- ])?caps)\b(?:\s+letters?)?(?=\s*(?:$|[.,;:!)\n]|(?:and|only|throughout)\b))",
+    re.IGNORECASE,
+)
+_WHOLE = re.compile(
+    rf"\W*(?:(?:{VERB}|{TEXT}|me|us|it|your|my|the|a|an|this|whole|entire|full|final|short|everything|all|only|just|be|"
+    r"with|of|exactly|at|most|least|words?|sentences?|lines?|paragraphs?|\d+|completely|entirely|please)\b\W*)*",
+    re.IGNORECASE,
+)
+"""Words that name no part of a text and no matter: a letter case or a JSON that is asked of them is the answer's."""
+
+
 def _letter_case(text: str) -> list[Demand]:
-    if re.search(
-        r"\b(?:in|use|using|only)\s+(?:all\s+)?(?:only\s+)?lower[- ]?case\b(?!\s+letters?\s+[a-z]-)",
-        text,
-        re.IGNORECASE,
-    ):
-        return [
-            Demand(
-                name="lower case", broken=lambda answer: None if answer == answer.lower() else "it has capital letters"
-            )
-        ]
-    if re.search(
-        r"\b(?:in|use|using|only)\s+(?:all\s+)?(?:only\s+)?(?:upper[- ]?case|capital letters|caps)\b",
-        text,
-        re.IGNORECASE,
-    ):
-        return [
-            Demand(
-                name="upper case", broken=lambda answer: None if answer == answer.upper() else "it has small letters"
-            )
-        ]
+    for match in _CASE.finditer(text):
+        request = after_request(text, match.start())
+        if request is None:
+            asked = is_asked(text, match.start())
+        else:
+            asked = not TREATING.match(request[0]) and _WHOLE.fullmatch(request[1].rpartition(",")[2])
+        if not asked:
+            continue
+        if match["lower"]:
+            return [
+                Demand(
+                    name="lower case", broken=lambda text: None if text == text.lower() else "it has capital letters"
+                )
+            ]
+        return [Demand(name="upper case", broken=lambda text: None if text == text.upper() else "it has small letters")]
     return []
+
+
+_JSON = re.compile(
+    r"\b(?:(?:as|in)\s+)?(?:only\s+|just\s+)?(?:an?\s+|the\s+)?(?:single\s+|valid\s+)*json"
+    r"(?:[- ](?:object|array|list|document|format))?\b"
+    r"(?=\s*(?:$|[.,;:!)\n]|(?:with|containing|only|and|object|using)\b))",
+    re.IGNORECASE,
+)
+_PROGRAM = re.compile(
+    r"\b(?:function|program|script|code|endpoint|api|class|method|query|parser|regex)s?\b", re.IGNORECASE
+)
 
 
 def _structure(text: str) -> list[Demand]:
     found: list[Demand] = []
-    if re.search(r"\b(?:as|in|valid|return|output|a)\s+(?:a\s+)?(?:valid\s+)?json\b", text, re.IGNORECASE):
+    if any(_json_asked(text, match) for match in _JSON.finditer(text)):
         keys = _JSON_KEYS.search(text)
         names = tuple(re.findall(r"[\"“'`]([\w -]+)[\"”'`]", keys[1])) if keys else ()
         found.append(Demand(name="JSON", broken=lambda answer: _bad_json(answer, names), drafts_only=False))
     acrostic = _ACROSTIC.search(text)
-    if acrostic:
+    request = after_request(text, acrostic.start()) if acrostic else None
+    if acrostic and request and MAKING.match(request[0]):
         word = next(group for group in acrostic.groups() if group)
         found.append(Demand(name=f"acrostic of {word}", broken=lambda answer: _bad_acrostic(answer, word)))
     return found
+
+
+def _json_asked(text: str, match: re.Match[str]) -> bool:
+    """ "As JSON" after any request; without "as" or "in" only as what is to be returned or written itself."""
+    request = after_request(text, match.start())
+    if request is None or _PROGRAM.search(text):
+        return False
+    verb, between = request
+    if re.match(r"(?:as|in)\b", match[0], re.IGNORECASE):
+        return _WHOLE.fullmatch(between) is not None
+    return re.fullmatch(r"\s*(?:(?:me|us|only|just|with|in|as|be)\b\s*)*", between, re.IGNORECASE) is not None and (
+        MAKING.match(verb) is not None or re.search(r"answer|reply|respond|must|should", verb) is not None
+    )
 
 
 def _bad_json(answer: str, keys: tuple[str, ...]) -> str | None:
@@ -290,10 +251,15 @@ def _bad_json(answer: str, keys: tuple[str, ...]) -> str | None:
         value: object = json.loads(body)
     except (ValueError, RecursionError) as error:
         return f"it is no valid JSON: {shortened(str(error))}"
-    if keys and isinstance(value, dict):
-        missing = next((key for key in keys if key not in value), None)
-        return f"the JSON has no key '{missing}'" if missing is not None else None
-    return "the JSON is no object" if keys else None
+    if not keys:
+        return None
+    for each in value if isinstance(value, list) else [value]:
+        if not isinstance(each, dict):
+            return "the JSON is no object"
+        missing = next((key for key in keys if key not in each), None)
+        if missing is not None:
+            return f"the JSON has no key '{missing}'"
+    return None
 
 
 def _bad_acrostic(answer: str, word: str) -> str | None:
@@ -322,11 +288,11 @@ _CLOCK = re.compile(
 
 def _short_values(text: str) -> list[Demand]:
     found: list[Demand] = []
-    if _YES_NO.search(text):
+    if _asked_first(_YES_NO, text):
         found.append(Demand(name="yes or no", broken=_not_yes_or_no, drafts_only=False))
-    if _ONE_WORD.search(text):
-        found.append(Demand(name="one word", broken=_not_one_word, drafts_only=False))
-    clock = _CLOCK.search(text)
+    if _asked_first(_ONE_WORD, text):
+        found.append(_ONE_WORD_DEMAND)
+    clock = _asked_first(_CLOCK, text)
     if clock:
         parts = 3 if clock["clock"].endswith("SS") else 2
         pattern = r"\d{1,3}" + r":\d{2}" * (parts - 1)
@@ -344,6 +310,15 @@ def _short_values(text: str) -> list[Demand]:
     return found
 
 
+def _asked_first(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    """The first match that asks for something: the verb it begins with is a request, or its noun is a request's."""
+    for match in pattern.finditer(text):
+        request = after_request(text, match.start())
+        if is_asked(text, match.start()) or (request is not None and _WHOLE.fullmatch(request[1])):
+            return match
+    return None
+
+
 def _not_yes_or_no(answer: str) -> str | None:
     word = re.match(r"\W*(\w+)", answer)
     said = word[1].lower() if word else ""
@@ -353,3 +328,6 @@ def _not_yes_or_no(answer: str) -> str | None:
 def _not_one_word(answer: str) -> str | None:
     words = answer.strip(" .*`\"'").split()
     return None if len(words) == 1 else f"{len(words)} words, one is asked for"
+
+
+_ONE_WORD_DEMAND = Demand(name="one word", broken=_not_one_word, drafts_only=False)

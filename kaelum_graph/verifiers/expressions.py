@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 from fractions import Fraction
 
 from kaelum_graph.answer_values import Number, read
@@ -12,23 +13,55 @@ from kaelum_graph.exact import evaluate, plain
 from kaelum_graph.sandbox.base import Sandbox
 from kaelum_graph.types import Candidate, Query
 from kaelum_graph.verifiers import register
-from kaelum_graph.verifiers.arithmetic import in_decimals
+from kaelum_graph.verifiers.arithmetic import in_decimals, rounded
 from kaelum_graph.verifiers.base import Verifier
 from kaelum_graph.verifiers.votes import shortened, unscored, vote
+from kaelum_graph.verifiers.wording import asks_yes_or_no, is_unclear, unread, without_form
 
-# A query of these words and one expression asks for the expression's value; any other word may change what is asked.
-_REQUEST_WORDS = """
-    what is whats what's the value result answer of to for following arithmetic problem expression calculation sum
-    product difference quotient compute calculate evaluate find solve work out simplify state give your final only as a
-    number please and show me tell how much does equal equals multiplication addition subtraction division exactly
-    exact can you do this math question it return with just no units reply step by think
-"""
-_REQUEST = frozenset(_REQUEST_WORDS.split())
+_COMPUTE = frozenset("compute calculate evaluate find solve simplify arithmetic calculation expression math".split())
+_OPERATIONS = {
+    "sum": "+-", "addition": "+-", "difference": "-", "subtraction": "-", "product": "*", "multiplication": "*",
+    "quotient": "/", "division": "/",
+}  # fmt: skip
+"""What a named operation may hold: "the product of 3 - 4" is not what it says."""
+_KNOWN = (
+    _COMPUTE | _OPERATIONS.keys() | frozenset("value result number how much does equal equals exact exactly".split())
+)
+_COMMON = frozenset(
+    "find compute calculate determine value result these two three four numbers integers number".split()
+)
 _SPAN = re.compile(r"(?<![\w.])[-+(]*\s*(?:\d|\.\d)[-+*/^().,%\d\s]*[\d)%!]|(?<![\w.])\d")
+_AMBIGUOUS = re.compile(
+    r"\d\s+\(|(?:^|[(*/+-])\s*-\s*[\d.]+\s*(?:\^|\*\*)|(?:\^|\*\*)\s*[-\d.]+\s*(?:\^|\*\*)"
+    r"|[-+]\s*[\d.]+\s*%|%\s*\*[^+-]*\d\s*[-+]"
+)
+"""-3^2, 2^3^2, 50 + 10%, 20% of 50 + 10: people read these in two ways."""
+_NAME = re.compile(r"\d+(?:-\d+)+|\d{1,2}/\d{1,2}|\d+(?:/\d+){2,}|\d{1,2}x\d{1,2}", re.IGNORECASE)
+"""9/11, 24/7, 4-4-2, 555-1234, 4x4: after a bare "what is" perhaps a name."""
+_ROUNDING = re.compile(
+    r",?\s*(?:(?:and\s+)?(?:rounded|round(?:\s+(?:it|(?:your|the)\s+(?:final\s+)?(?:answer|result)))?)|correct|accurate)?"
+    r"\s+to\s+(?P<count>\d|one|two|three|four|five|six)\s+(?:(?P<places>decimal\s+places?)|significant\s+(?:figures?|digits?))\b",
+    re.IGNORECASE,
+)
+_COUNTS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
+_NUMERAL = re.compile(
+    r"[-+]?(?P<whole>[\d,]*)(?:\.(?P<decimals>\d*))?(?:(?:e|\*10(?:\^|\*\*)\(?)(?P<exponent>[-+]?\d+)\)?)?"
+    r"(?P<percent>%|percent)?"
+)
+_FRACTION = re.compile(r"\(*[-+]?\(*(-?\d+)\)*/\(*(-?\d+)\)*")
+_MIXED = re.compile(r"-?\d+\s+(\d+)\s*/\s*(\d+)")
+_SHORT = 10**4
+"""A value that ends within four decimals is written out, not rounded."""
 
-_UNDONE = re.compile(r"[\d)]\s*[-+*]\s*[\d(]|\d\s*/\s*\d+\s*/|\)\s*/|/\s*\(")
-"""A calculation that is left to the reader; a fraction or a power may be a result."""
-_PLAIN_FRACTION = re.compile(r"\(\((-?\d+)\)/\((-?\d+)\)\)")
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The value asked for; `lowest` for "simplify", `quantum` (a power of ten) where the query says how to round."""
+
+    expression: str
+    value: Fraction
+    lowest: bool = False
+    quantum: Fraction | None = None
 
 
 @register
@@ -42,62 +75,132 @@ class ExpressionVerifier(Verifier):
         asked = asked_value(query.text)
         if asked is None:
             return unscored(self, "the query is no plain calculation")
-        expression, value = asked
         if candidate.answer is None:
             return unscored(self, "no answer")
-        answer = read(candidate.answer)
-        if _UNDONE.search(_PLAIN_FRACTION.sub(r"\1/\2", plain(answer.text))):
-            # An echo of the question has its value, too.
-            return vote(self, "fail", f"'{shortened(candidate.answer)}' is to be worked out, not written down")
-        if not isinstance(answer, Number):
-            return vote(self, "fail", f"'{shortened(candidate.answer)}' is no number; {expression} is asked for")
-        if answer.value == value:
-            return vote(self, "pass", f"{expression} = {in_decimals(value)}")
-        distance = abs(answer.value - value)
-        noise = distance * 10**9 <= abs(value) and answer.places > 0
-        if noise or (answer.places >= 2 and distance < Fraction(1, 10**answer.places)):
-            return vote(self, "pass", f"{expression} = {in_decimals(value)}, rounded")
+        answer, said = read(candidate.answer), shortened(candidate.answer)
+        if not isinstance(answer, Number) or answer.unit:
+            return unscored(self, f"'{said}' is no bare number")
+        outcome, remark = _judged(answer, asked)
+        if outcome is None:
+            return unscored(self, f"'{said}' {remark}")
+        if outcome:
+            return vote(self, "pass", f"{asked.expression} = {in_decimals(asked.value)}{remark}")
         # The message doesn't give the value away: a model that is told the result has not reasoned.
-        return vote(self, "fail", f"{expression} is not {shortened(candidate.answer)}")
+        return vote(self, "fail", f"{asked.expression} is not {said}")
 
 
-def asked_value(question: str) -> tuple[str, Fraction] | None:
-    """The one expression a query asks to evaluate, and its value; None when it asks for anything more or else."""
-    if len(question) > 600:
+def _judged(answer: Number, asked: Asked) -> tuple[bool | None, str]:
+    """Whether `answer` is the value as it should be written; None, and why, where it is not wrong and yet not it."""
+    text = plain(answer.text).strip().lower()
+    distance = abs(answer.value - asked.value)
+    fraction = _FRACTION.fullmatch(text) or _MIXED.fullmatch(text)
+    numeral = _NUMERAL.fullmatch(text.replace(" ", "")) if re.search(r"\d", text) else None
+    if fraction is None and numeral is None and re.search(r"\d", text):
+        # An echo of the question has its value too; equal answers share their votes, so this one fails none of them.
+        return (None if distance == 0 else False), "is to be worked out, not written down"
+    if distance == 0 and asked.quantum is None:
+        if fraction:
+            top, bottom = abs(int(fraction[1])), abs(int(fraction[2]))
+            if math.gcd(top, bottom) != 1 or bottom == 1:
+                return None, "is not in lowest terms"
+            echo = "".join(text.split()) == "".join(asked.expression.split())
+            return (None, "is the question again") if echo and not asked.lowest else (True, "")
+        if asked.lowest and asked.value.denominator != 1 and "." not in asked.expression:
+            return None, "is no fraction in lowest terms"
+        return True, ""
+    if numeral is None:
+        return (False, "") if distance else (None, "is not rounded as asked")
+    return _judged_decimals(answer.value, asked, numeral)
+
+
+def _judged_decimals(stated: Fraction, asked: Asked, numeral: re.Match[str]) -> tuple[bool | None, str]:
+    decimals = numeral["decimals"] or ""
+    place = int(numeral["exponent"] or 0) - len(decimals) - (2 if numeral["percent"] else 0)
+    if abs(place) > 400:
+        return None, "is out of reach"
+    shown = Fraction(10) ** place
+    if asked.quantum is not None:
+        if stated in rounded(asked.value, asked.quantum):
+            return True, ", rounded"
+        finer = shown < asked.quantum and stated in rounded(asked.value, shown)
+        return (None, "shows more digits than asked for") if finer else (False, "")
+    distance = abs(stated - asked.value)
+    if decimals and distance * 10**9 <= abs(asked.value):
+        return True, ""  # floating-point noise
+    if stated in rounded(asked.value, shown):
+        digits = ((numeral["whole"] or "") + decimals).replace(",", "").lstrip("0")
+        short = asked.value.denominator == 1 or _SHORT % asked.value.denominator == 0
+        if len(digits) >= 2 and decimals and not short and not asked.lowest:
+            return True, ", rounded"
+        return None, "is only roughly the value"
+    # The whole part of a quotient, and more digits cut off than rounded: neither is the value nor plainly wrong.
+    whole = not decimals and shown == 1 and distance < 1
+    cut = len(decimals) >= 3 and distance < shown and abs(stated) < abs(asked.value)
+    return (None, "is the value cut short") if whole or cut else (False, "")
+
+
+def asked_value(question: str) -> Asked | None:
+    """The one value a query asks for; None when it asks for anything more or else."""
+    if len(question) > 600 or asks_yes_or_no(question):
         return None
-    named = _common_measure(question)
+    written = without_form(question)
+    named = _common_measure(written)
     if named is not None:
         return named
-    text = re.sub(r"%\s+of\s+(?=[\d(])", "% * ", plain(question))
-    text = re.sub(r"=\s*(?:\?|_+|x)?\s*$|=\s*\?", " ", text.strip().rstrip(".!"))
+    text = re.sub(r"%\s+of\s+(?=[\d(])", "% * ", plain(written))
+    rounding = _ROUNDING.search(text)
+    if rounding:
+        text = f"{text[: rounding.start()]} {text[rounding.end() :]}"
+    text, ends = re.subn(r"=\s*(?:\?|_+|x)?\s*$|=\s*\?", " ", text.strip().rstrip("."))
     if "=" in text:
         return None
-    text = re.sub(r"(?<=[\d)])\s+(?:times|multiplied by)\s+(?=[\d(-])", " * ", text, flags=re.IGNORECASE)
-    text = re.sub(r"(?<=[\d)])\s+(?:divided by|over)\s+(?=[\d(-])", " / ", text, flags=re.IGNORECASE)
-    text = re.sub(r"(?<=[\d)])\s+plus\s+(?=[\d(-])", " + ", text, flags=re.IGNORECASE)
-    text = re.sub(r"(?<=[\d)])\s+minus\s+(?=[\d(-])", " - ", text, flags=re.IGNORECASE)
+    for words, sign in (("times|multiplied by", "*"), ("divided by|over", "/"), ("plus", "+"), ("minus", "-")):
+        text = re.sub(rf"(?<=[\d)])\s+(?:{words})\s+(?=[\d(-])", f" {sign} ", text, flags=re.IGNORECASE)
     spans = [match.group().strip() for match in _SPAN.finditer(text)]
     if len(spans) != 1 or not re.search(r"[\d)%]\s*[-+*/^(]", spans[0]):
         return None
+    if _AMBIGUOUS.search(spans[0]) or is_unclear(spans[0]):
+        return None
     rest = text.replace(spans[0], " ")
-    words = re.findall(r"[\w']+", rest.lower())
-    if any(word not in _REQUEST for word in words) or re.search(r"[^\w\s.,:;?!'\"`$*\\()-]", rest):
+    words = set(re.findall(r"[a-z]+", rest.lower()))
+    if unread(rest, _KNOWN) is not None:
+        return None
+    signs = set(re.findall(r"(?<=[\d)%])\s*([-+/^]|\*\*?)", spans[0]))
+    if any(not signs <= set(_OPERATIONS[word]) for word in words & _OPERATIONS.keys()):
+        return None
+    computes = ends or words & (_COMPUTE | _OPERATIONS.keys()) or {"work", "out"} <= words
+    numbers = [word.strip("?.,!\"'()") for word in written.split() if re.search(r"\d", word)]
+    if not computes and len(numbers) == 1 and _NAME.fullmatch(numbers[0]):
         return None
     value = evaluate(spans[0])
-    return None if value is None else (shortened(spans[0]), value)
+    if value is None:
+        return None
+    quantum = _quantum(rounding, value) if rounding else None
+    return Asked(expression=shortened(spans[0]), value=value, lowest="simplify" in words, quantum=quantum)
 
 
-def _common_measure(question: str) -> tuple[str, Fraction] | None:
+def _quantum(rounding: re.Match[str], value: Fraction) -> Fraction:
+    """The unit of the last digit that a request for decimal places or significant figures leaves."""
+    count = _COUNTS.get(rounding["count"].lower()) or int(rounding["count"])
+    if rounding["places"] or value == 0:
+        return Fraction(1, 10**count)
+    leading = len(str(abs(value.numerator))) - len(str(value.denominator))
+    if abs(value) < Fraction(10) ** leading:
+        leading -= 1
+    return Fraction(10) ** (leading - count + 1)
+
+
+def _common_measure(question: str) -> Asked | None:
     """The greatest common divisor or least common multiple that a query asks for."""
-    divisor = re.search(
-        r"greatest common (?:divisor|factor)|highest common factor|\bgcd\b|\bgcf\b|\bhcf\b", question, re.I
+    rest, divisors = re.subn(
+        r"\b(?:greatest|highest|largest) common (?:divisor|factor)\b|\b(?:gcd|gcf|hcf)\b", " ", question, flags=re.I
     )
-    multiple = re.search(r"(?:least|lowest|smallest) common multiple|\blcm\b", question, re.I)
-    if bool(divisor) == bool(multiple) or re.search(r"\b(?:if|given that|when|sum|product)\b", question, re.I):
+    rest, multiples = re.subn(r"\b(?:least|lowest|smallest) common multiple\b|\blcm\b", " ", rest, flags=re.I)
+    lists = list(re.finditer(r"(?<![\d.,-])\d{1,18}(?:\s*(?:,\s*and|,|and|&)\s*\d{1,18})+(?![\d.]*\d)", rest))
+    if bool(divisors) == bool(multiples) or len(lists) != 1 or re.search(r"\d,\d{3}(?!\d)", lists[0].group()):
         return None
-    numbers = [int(number) for number in re.findall(r"(?<![\w.,])\d{1,18}(?![\w.]\d)", question)]
-    listed = re.search(r"\d+(?:\s*(?:,|and|, and)\s*\d+)+", question)
-    if listed is None or len(re.findall(r"\d+", listed.group())) != len(numbers):
+    if unread(f"{rest[: lists[0].start()]} {rest[lists[0].end() :]}", _COMMON) is not None:
         return None
-    name, value = ("gcd", math.gcd(*numbers)) if divisor else ("lcm", math.lcm(*numbers))
-    return f"{name}({', '.join(map(str, numbers))})", Fraction(value)
+    numbers = [int(number) for number in re.findall(r"\d+", lists[0].group())]
+    name, value = ("gcd", math.gcd(*numbers)) if divisors else ("lcm", math.lcm(*numbers))
+    return Asked(expression=f"{name}({', '.join(map(str, numbers))})", value=Fraction(value))

@@ -14,6 +14,7 @@ from kaelum_graph.types import Candidate, Query
 from kaelum_graph.verifiers import register
 from kaelum_graph.verifiers.base import Verifier
 from kaelum_graph.verifiers.votes import shortened, unscored, vote
+from kaelum_graph.verifiers.wording import unread, without_form
 
 MAX_VARIABLES = 12
 Formula: TypeAlias = Callable[[Mapping[str, bool]], bool]
@@ -38,6 +39,9 @@ _KINDS = (
     ("value", r"if\s+(?P<assignment>[^.?\n]+?),\s*(?:then\s+)?(?:what is|is)\s+(?:the\s+(?:truth\s+)?value of\s+)?"
      r"{a}(?:\s+true)?\s*\?"),
 )  # fmt: skip
+_KNOWN = frozenset("determine decide logically using truth table".split())
+_YES_OR_NO = re.compile(r"\b(?:yes or no|true or false|yes/no)\b", re.IGNORECASE)
+_ASSIGNED = re.compile(r"(?P<name>[A-Za-z]\d?)\s*(?:=|is)\s*(?P<value>true|false|t|f)", re.IGNORECASE)
 
 
 @register
@@ -64,7 +68,7 @@ class LogicVerifier(Verifier):
 
 def decide(question: str) -> bool | None:
     """The answer to a propositional question; None when it can't be read as one."""
-    text = re.sub(r"[$`\"“”]", "", " ".join(question.split()))
+    text = re.sub(r"[$`\"“”]", "", " ".join(without_form(question).split()))
     if len(text) > 400:
         return None
     for kind, pattern in _KINDS:
@@ -74,7 +78,11 @@ def decide(question: str) -> bool | None:
         match = re.search(rf"(?:^|[\s,.:]){regex}", text, re.IGNORECASE)
         if match is None:
             continue
+        if unread(_YES_OR_NO.sub(" ", f"{text[: match.start()]} {text[match.end() :]}"), _KNOWN) is not None:
+            continue  # "Is p or q always true if p is true?" is another question than its beginning
         groups = match.groupdict()
+        if any(_is_unclear(groups[name]) for name in ("a", "b") if name in groups):
+            continue
         first = parse(groups["a"])
         second = parse(groups["b"]) if "b" in groups else None
         if first is None or ("b" in groups and second is None):
@@ -83,6 +91,23 @@ def decide(question: str) -> bool | None:
         if answer is not None:
             return answer
     return None
+
+
+def _is_unclear(formula: str) -> bool:
+    """Whether "and" and "or" stand beside one another as words: which binds first is anybody's guess there."""
+    words = {word.lower() for word in re.findall(r"[A-Za-z]+", formula)}
+    return len(words & {"and", "or", "xor"}) > 1 and "(" not in formula
+
+
+def _world(assignment: str) -> dict[str, bool] | None:
+    """The truth values of "P is true, Q = F and R is false"; None when it says anything else, or one of them twice."""
+    world: dict[str, bool] = {}
+    for piece in re.split(r"\s*,\s*(?:and\s+)?|\s+and\s+", assignment.strip()):
+        found = _ASSIGNED.fullmatch(piece.strip())
+        if found is None or found["name"] in world:
+            return None
+        world[found["name"]] = found["value"].lower() in ("true", "t")
+    return world
 
 
 def parse(text: str) -> tuple[Formula, frozenset[str]] | None:
@@ -160,13 +185,8 @@ def _answer(
     formula, names = first
     other, other_names = second or (formula, names)
     if kind == "value":
-        world = {
-            name: value.lower() in ("true", "t")
-            for name, value in re.findall(
-                r"\b([A-Za-z]\d?)\s*(?:=|is)\s*(true|false|t|f)\b", assignment or "", re.IGNORECASE
-            )
-        }
-        return formula(world) if names <= set(world) else None
+        world = _world(assignment or "")
+        return formula(world) if world is not None and names <= set(world) else None
     variables = sorted(names | other_names)
     if len(variables) > MAX_VARIABLES:
         return None

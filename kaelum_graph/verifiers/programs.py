@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import secrets
-import threading
-import warnings
-from dataclasses import dataclass
 from fractions import Fraction
 
 from kaelum_graph.evidence import Evidence, Tier
@@ -16,27 +12,17 @@ from kaelum_graph.sandbox.base import Sandbox
 from kaelum_graph.types import Candidate, Query
 from kaelum_graph.verifiers import register
 from kaelum_graph.verifiers.base import Verifier
+from kaelum_graph.verifiers.program_examples import (
+    CallExample,
+    InputExample,
+    as_literal,
+    call_examples,
+    input_examples,
+    unread_tests,
+)
 from kaelum_graph.verifiers.votes import shortened, unscored, vote
 
-MAX_EXAMPLES = 20
-# The warning filters are the process's: one parse at a time may change them.
-_PARSING = threading.Lock()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallExample:
-    """Evaluating `expression` in the program's namespace must give `expected`, a Python literal's value."""
-
-    expression: str
-    expected: object
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InputExample:
-    """Given `stdin`, the program must print `stdout`."""
-
-    stdin: str
-    stdout: str
+_READS_INPUT = re.compile(r"\binput\s*\(|\bstdin\b|\bfileinput\b|\bopen\(\s*0\b")
 
 
 @register
@@ -51,8 +37,13 @@ class ProgramVerifier(Verifier):
             return unscored(self, "no program")
         calls = call_examples(query.text, candidate.program)
         if calls:
-            return self._run_calls(calls, candidate.program, sandbox)
+            found = self._run_calls(calls, candidate.program, sandbox)
+            if found.outcome == "pass" and unread_tests(query.text, candidate.program):
+                return unscored(self, "some of the query's tests can't be run by themselves")
+            return found
         inputs = input_examples(query.text)
+        if inputs and not _READS_INPUT.search(candidate.program):
+            return unscored(self, "the query's examples are inputs, and the program reads none")
         if inputs:
             return self._run_inputs(inputs, candidate.program, sandbox)
         if candidate.error:
@@ -72,6 +63,7 @@ class ProgramVerifier(Verifier):
             reason = result.failure or "the program ended before its tests"
             return vote(self, "fail", f"the program failed: {shortened(reason, limit=200)}")
         outcomes: list[dict[str, str]] = json.loads(line.removeprefix(mark))
+        unclear = ""
         for example, outcome in zip(examples, outcomes, strict=True):
             if "error" in outcome:
                 return vote(
@@ -79,9 +71,16 @@ class ProgramVerifier(Verifier):
                 )
             if not _same(outcome["value"], example.expected):
                 got = shortened(outcome["value"])
+                if _may_be_meant(outcome["value"], example):
+                    unclear = (
+                        f"{shortened(example.expression)} gave {got}, as {shortened(repr(example.expected))} may mean"
+                    )
+                    continue
                 return vote(
                     self, "fail", f"{shortened(example.expression)} gave {got}, not {shortened(repr(example.expected))}"
                 )
+        if unclear:
+            return unscored(self, unclear)
         return vote(self, "pass", f"{len(examples)} of {len(examples)} of the query's examples hold")
 
     def _run_inputs(self, examples: list[InputExample], program: str, sandbox: Sandbox) -> Evidence:
@@ -89,191 +88,16 @@ class ProgramVerifier(Verifier):
             result = sandbox.run(program, stdin=example.stdin + "\n")
             if not result.ok:
                 return vote(self, "fail", f"on the input '{shortened(example.stdin)}': {result.failure}")
-            if _words(result.stdout) != _words(example.stdout):
+            if not _prints_the_same(result.stdout, example.stdout):
                 printed = shortened(result.stdout) or "nothing"
+                if _ends_with(result.stdout, example.stdout):
+                    return unscored(self, f"it printed {printed}: more words than {shortened(example.stdout)}")
                 return vote(
                     self,
                     "fail",
                     f"on the input '{shortened(example.stdin)}' it printed {printed}, not {shortened(example.stdout)}",
                 )
         return vote(self, "pass", f"{len(examples)} of {len(examples)} of the query's examples hold")
-
-
-def call_examples(question: str, program: str) -> list[CallExample]:
-    """The examples in `question` that call a function or class which `program` defines.
-
-    Forms: `assert f(2) == 4`, `f(2) = 4`, `f(2) -> 4`, "f(2) returns 4", ">>> f(2)" with 4 below, and "Input: nums =
-    [2, 7], target = 9 / Output: [0, 1]" for a program of one function.
-    """
-    names = _defined(program)
-    found: list[CallExample] = []
-    for example in [
-        *_assertions(question, names),
-        *_stated_calls(question, names),
-        *_labelled_calls(question, program),
-    ]:
-        if example not in found:
-            found.append(example)
-    return found[:MAX_EXAMPLES]
-
-
-def input_examples(question: str) -> list[InputExample]:
-    """Pairs of "Input:" and "Output:" in `question`, as standard input and output."""
-    pattern = (
-        r"(?:^|\n)[ \t*#>]{0,8}(?:sample |example )?input[^:\n]{0,20}:[ \t*`]{0,8}\n?(?P<input>.{1,1000}?)"
-        r"\s[ \t*#>`]{0,8}(?:sample |example |expected )?output[^:\n]{0,20}:[ \t*`]*\n?(?P<output>.*?)"
-        r"(?=\n[ \t]*\n|\n[ \t*#>]*(?:(?:sample |example )?input|explanation|example|note|constraints)\b|\Z)"
-    )
-    found: list[InputExample] = []
-    for match in re.finditer(pattern, question, re.IGNORECASE | re.DOTALL):
-        given, printed = (re.sub(r"^`+\w*\n?|\n?`+$", "", match[name].strip()).strip() for name in ("input", "output"))
-        if given and printed and not re.search(r"\b(?:a list|an integer|a string|the )\b", given + printed):
-            found.append(InputExample(stdin=given, stdout=printed))
-    return found[:MAX_EXAMPLES]
-
-
-def _defined(program: str) -> frozenset[str]:
-    tree = _module(program)
-    if tree is None:
-        # A program that doesn't parse still has the names it meant to define: its examples then fail.
-        return frozenset(re.findall(r"^(?:async def|def|class) (\w+)", program, re.MULTILINE))
-    return frozenset(node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef))
-
-
-def _assertions(question: str, names: frozenset[str]) -> list[CallExample]:
-    found: list[CallExample] = []
-    for match in re.finditer(r"^[ \t`>*-]*assert\s+(.+?)[`\s]*$", question, re.MULTILINE):
-        tree = _module(f"assert {match[1]}")
-        statement = tree.body[0] if tree else None
-        if not isinstance(statement, ast.Assert) or not _names(statement.test) & names:
-            continue
-        test = statement.test
-        if isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], ast.Eq | ast.Is):
-            literal, ok = _literal(ast.unparse(test.comparators[0]))
-            if ok:
-                found.append(CallExample(expression=ast.unparse(test.left), expected=literal))
-                continue
-        found.append(CallExample(expression=f"bool({ast.unparse(test)})", expected=True))
-    return found
-
-
-def _stated_calls(question: str, names: frozenset[str]) -> list[CallExample]:
-    found: list[CallExample] = []
-    connector = re.compile(
-        r"`?\s*(?:==|=|->|→|=>|⇒|➞|#\s*(?:->|=>|returns)?|(?:should |must )?(?:returns?|gives?|be|equals?|outputs?)|is)"
-        r"\s*:?\s*`?"
-    )
-    for name in names:
-        for match in re.finditer(rf"(?<![\w.])(?:>>>\s*)?(?:print\()?({re.escape(name)}\()", question):
-            end = _call_end(question, match.end(1))
-            if end is None:
-                continue
-            call, rest = question[match.start(1) : end], question[end:]
-            if "print(" in match.group():
-                rest = rest.removeprefix(")")
-            if match.group().startswith(">>>"):
-                below = re.match(r"[ \t]*\n([^\n]+)", rest)
-                expected = below.group(1) if below else ""
-            else:
-                joined = connector.match(rest)
-                before = question[max(0, match.start() - 8) : match.start()]
-                if joined is None or re.search(r"(?:assert|def)\s*$", before):
-                    continue
-                expected = rest[joined.end() :].split("\n", 1)[0]
-            literal, ok = _leading_literal(expected)
-            if ok and _expression(call) is not None:
-                found.append(CallExample(expression=call, expected=literal))
-    return found
-
-
-def _labelled_calls(question: str, program: str) -> list[CallExample]:
-    """ "Input: nums = [2, 7], target = 9" for a program that defines one public function."""
-    tree = _module(program)
-    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)] if tree else []
-    public = [function for function in functions if not function.name.startswith("_") and function.name != "main"]
-    if len(public) != 1:
-        return []
-    found: list[CallExample] = []
-    for example in input_examples(question):
-        expected, ok = _leading_literal(example.stdout)
-        arguments = _named_literals(example.stdin)
-        if ok and arguments is not None and len(arguments) == len(public[0].args.args):
-            call = f"{public[0].name}({', '.join(repr(value) for _, value in arguments)})"
-            found.append(CallExample(expression=call, expected=expected))
-    return found
-
-
-def _named_literals(text: str) -> list[tuple[str, object]] | None:
-    call = _expression(f"f({text.strip()})")
-    if not isinstance(call, ast.Call) or call.args or not call.keywords:
-        return None
-    values = [(keyword.arg or "", *_value(keyword.value)) for keyword in call.keywords]
-    return [(name, value) for name, value, _ in values] if all(ok for _, _, ok in values) else None
-
-
-def _leading_literal(text: str) -> tuple[object, bool]:
-    """The longest Python literal that `text` begins with."""
-    text = re.split(r"\s+(?:#|//|because|since|and|where|but)\b|`|\*\*", text.strip())[0].strip()
-    for cut in [
-        text,
-        text.rstrip(".,;:!"),
-        *(text[: match.start()] for match in reversed(list(re.finditer(r"[.,;\s]", text)))),
-    ]:
-        value, ok = _literal(cut.strip())
-        if ok:
-            return value, True
-    return None, False
-
-
-def _literal(text: str) -> tuple[object, bool]:
-    """The value of a Python literal, and whether `text` is one; "true", "false" and "null" are taken too."""
-    if not text or len(text) > 2000:
-        return None, False
-    node = _expression({"true": "True", "false": "False", "null": "None"}.get(text, text))
-    return _value(node) if node is not None else (None, False)
-
-
-def _value(node: ast.expr) -> tuple[object, bool]:
-    try:
-        return ast.literal_eval(node), True
-    except (ValueError, TypeError, RecursionError, MemoryError):
-        return None, False
-
-
-def _module(text: str) -> ast.Module | None:
-    """The syntax tree of a program, None when it has none. Warnings about a model's program are not the user's."""
-    try:
-        with _PARSING, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-
-
-def _expression(text: str) -> ast.expr | None:
-    tree = _module(text.strip())
-    body = tree.body if tree else []
-    return body[0].value if len(body) == 1 and isinstance(body[0], ast.Expr) else None
-
-
-def _names(node: ast.AST) -> set[str]:
-    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
-
-
-def _call_end(text: str, start: int) -> int | None:
-    """Index after the parenthesis that closes the one before `start`, quotes respected; None within 500 characters."""
-    depth, quote = 1, ""
-    for index in range(start, min(len(text), start + 500)):
-        character = text[index]
-        if quote:
-            quote = "" if character == quote and text[index - 1] != "\\" else quote
-        elif character in "\"'":
-            quote = character
-        else:
-            depth += (character in "([{") - (character in ")]}")
-            if depth == 0:
-                return index + 1
-    return None
 
 
 def _harness(program: str, expressions: list[str], mark: str) -> str:
@@ -298,10 +122,22 @@ def _harness(program: str, expressions: list[str], mark: str) -> str:
 
 
 def _same(representation: str, expected: object) -> bool:
-    value, ok = _literal(representation)
+    value, ok = as_literal(representation)
     if not ok:
         return representation == repr(expected)
     return _equal_values(value, expected)
+
+
+def _may_be_meant(representation: str, example: CallExample) -> bool:
+    """Whether an example that was no test may stand for a value that it does not equal: rounded, or printed."""
+    value, ok = as_literal(representation)
+    expected = example.expected
+    if not ok or example.kind == "exact":
+        return False
+    if isinstance(value, float) and isinstance(expected, float):
+        decimals = len(str(expected).partition(".")[2])
+        return abs(value - expected) <= 0.5 * 10**-decimals
+    return example.kind == "printed" and (value is None or (isinstance(value, str) and _same(value, expected)))
 
 
 def _equal_values(one: object, other: object) -> bool:
@@ -320,5 +156,20 @@ def _equal_values(one: object, other: object) -> bool:
     return one == other
 
 
-def _words(text: str) -> list[str]:
-    return text.split()
+def _prints_the_same(printed: str, expected: str) -> bool:
+    one, other = printed.split(), expected.split()
+    return len(one) == len(other) and all(map(_same_word, one, other))
+
+
+def _same_word(one: str, other: str) -> bool:
+    if one == other:
+        return True
+    (first, numeric), (second, also) = as_literal(one), as_literal(other)
+    return numeric and also and isinstance(first, int | float) and _equal_values(first, second)
+
+
+def _ends_with(printed: str, expected: str) -> bool:
+    """Whether a program printed what it must after words of its own: a prompt, "The sum is"."""
+    words, wanted = printed.split(), expected.split()
+    own, end = words[: -len(wanted)], words[-len(wanted) :]
+    return all(map(_same_word, end, wanted)) and len(end) == len(wanted) and not re.search(r"\d", " ".join(own))

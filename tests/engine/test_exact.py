@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from kaelum_graph.exact import evaluate
+from kaelum_graph.exact import evaluate, in_digits
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,38 @@ def test_value(text: str, value: Fraction) -> None:
 )  # fmt: skip
 def test_refused(text: str) -> None:
     assert evaluate(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "digits"),
+    [
+        ("two thousand", "2000"),
+        ("5 million", "5000000"),
+        ("$1.5 million", "$1500000"),
+        ("-$5 billion", "-$5000000000"),
+        ("about 8 billion people", "about 8000000000 people"),
+        ("one hundred and fifty", "150"),
+        ("Two thousand and five", "2005"),
+        ("one hundred and fifty thousand two hundred and six", "150206"),
+        ("nine hundred ninety-nine thousand nine hundred ninety-nine", "999999"),
+        ("2 million 500 thousand", "2500000"),
+        ("a hundred", "100"),
+        ("a dozen eggs", "12 eggs"),
+        ("2 dozen", "24"),
+        ("forty-two apples", "42 apples"),
+        ("three point one four", "3.14"),
+        ("minus five", "-5"),
+        ("minus 3.50", "-3.50"),
+    ],
+)
+def test_numbers_in_words(text: str, digits: str) -> None:
+    assert in_digits(text) == digits
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "42", "1.50", "1,234", "-5.50", "5,6", "five and six", "one two", "two-thirds", "two thousand dozen", "a cat",
+     "5 to 8 million", "1/2 million", "1.5e3 million", "million", "nineteen ninety-nine", "twenty zero", "10:30"],
+)  # fmt: skip
+def test_what_is_no_number_in_words_is_left(text: str) -> None:
+    assert in_digits(text) == text

@@ -98,6 +98,15 @@ def test_a_draft_whose_form_alone_was_checked_is_not_anchored() -> None:
     assert probabilities(episode(rollout(0, vote("fail", source="constraints"))))[0] == 0.05
 
 
+def test_a_broken_form_labels_an_answer_only_where_no_text_holds_it() -> None:
+    broken, held = vote("fail", source="constraints"), vote("unscored", source="constraints")
+    labels = rollout_labels(episode(rollout(0, broken), rollout(0, held), rollout(1, broken)), NoiseModel())
+    assert labels[0] == labels[1]
+    assert (labels[0].anchored, labels[2]) == (False, Label(0.05, True, 1.0))
+    draft = rollout_labels(episode(rollout(0, broken), rollout(0, vote("pass", source="constraints"))), NoiseModel())
+    assert (draft[0].probability, draft[0].anchored) == (0.85, False)
+
+
 def test_without_an_answer_the_label_is_low_and_not_anchored() -> None:
     label = rollout_labels(episode(rollout(None), rollout(0)), NoiseModel())[0]
     assert (label.probability, label.anchored) == (NO_ANSWER, False)

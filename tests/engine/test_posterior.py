@@ -191,3 +191,55 @@ def test_answers_that_are_level_by_the_calibration_go_by_plain_votes_and_not_by_
     assert [standing.cluster.representative for standing in level] == ["1", "2"]
     weighed = weigh(cluster(answers), candidates(*answers), votes, weights=weights)
     assert [standing.cluster.representative for standing in weighed] == ["2", "1"]
+
+
+FORM_BROKEN = vote(Tier.CONSTRAINT, "fail", "constraints")
+FORM_HELD = vote(Tier.CONSTRAINT, "unscored", "constraints")
+
+
+def test_a_broken_form_is_held_against_the_text_and_not_against_equal_answers_that_hold_it() -> None:
+    """ "Answer with one word": two said "The Nile", four "Nile", one Congo."""
+    answers = ["The Nile", "Nile", "Nile", "The Nile", "Nile", "Nile", "Congo"]
+    votes = [[FORM_BROKEN if " " in answer else FORM_HELD] for answer in answers]
+    found = weigh(cluster(answers), candidates(*answers), votes)
+    assert [(each.cluster.representative, each.anchored) for each in found] == [("Nile", "none"), ("Congo", "none")]
+    assert found[0].confidence == pytest.approx(7 / 9)
+    assert FORM_BROKEN not in found[0].evidence, "what is shown holds the form"
+    shown = representative_candidate(found[0], candidates(*answers), evidence_by_candidate=votes)
+    assert shown.answer == "Nile"
+
+
+def test_the_text_that_holds_the_form_is_shown_though_most_break_it() -> None:
+    answers = ["The Nile", "The Nile", "The Nile", "Nile", "Congo"]
+    votes = [[FORM_BROKEN if " " in answer else FORM_HELD] for answer in answers]
+    leader = weigh(cluster(answers), candidates(*answers), votes)[0]
+    assert (leader.cluster.representative, leader.anchored) == ("The Nile", "none")
+    shown = representative_candidate(leader, candidates(*answers), evidence_by_candidate=votes)
+    assert shown.answer == "Nile"
+
+
+def test_an_answer_whose_every_text_breaks_the_form_ranks_below_one_that_holds_it() -> None:
+    answers = ["The Nile", "The Nile", "Congo"]
+    votes = [[FORM_BROKEN], [FORM_BROKEN], [FORM_HELD]]
+    found = weigh(cluster(answers), candidates(*answers), votes)
+    assert [(each.cluster.representative, each.anchored) for each in found] == [("Congo", "none"), ("The Nile", "fail")]
+
+
+def test_a_drafts_form_keeps_its_strength_both_ways() -> None:
+    passed = vote(Tier.CONSTRAINT, "pass", "constraints")
+    answers = ["a draft of the sea", "another of the moon", "a third of rain"]
+    found = weigh(cluster(answers), candidates(*answers), [[FORM_BROKEN], [passed], [FORM_BROKEN]])
+    assert [each.anchored for each in found] == ["pass", "fail", "fail"]
+    # Of two drafts that are equal but for their lines the one that holds the form is shown.
+    twins = ["So red and so blue", "So red and so blue", "so red and so blue"]
+    both = weigh(cluster(twins), candidates(*twins), [[FORM_BROKEN], [FORM_BROKEN], [passed]])
+    assert [each.anchored for each in both] == ["pass"]
+
+
+@pytest.mark.parametrize("source", ["equation", "sources", "even"])
+def test_any_other_anchored_fail_holds_against_all_equal_answers(source: str) -> None:
+    votes = {
+        0: [vote(Tier.CONSTRAINT, "fail", source), FORM_HELD],
+        1: [FORM_HELD, vote(Tier.CONSTRAINT, "unscored", source)],
+    }
+    assert standings(["7", "7"], votes)[0].anchored == "fail"

@@ -8,7 +8,8 @@ from kaelum_graph.evidence import Evidence, Tier
 from kaelum_graph.sandbox.base import Limits, ProgramResult, Sandbox
 from kaelum_graph.types import Candidate, Query, RolloutId, WorkerName
 from kaelum_graph.verifiers import verifier
-from kaelum_graph.verifiers.demands import count, demands
+from kaelum_graph.verifiers.demands import demands
+from kaelum_graph.verifiers.lengths import count
 
 
 class NoSandbox(Sandbox):

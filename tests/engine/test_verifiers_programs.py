@@ -12,7 +12,7 @@ from kaelum_graph.sandbox import REQUIRED, ProcessSandbox, probe
 from kaelum_graph.sandbox.base import Limits, ProgramResult, Sandbox
 from kaelum_graph.types import Candidate, Query, RolloutId, WorkerName
 from kaelum_graph.verifiers import check_safely, verifier
-from kaelum_graph.verifiers.programs import CallExample, InputExample, call_examples, input_examples
+from kaelum_graph.verifiers.program_examples import InputExample, call_examples, input_examples
 
 
 def _refusal() -> str | None:
@@ -61,14 +61,96 @@ DOUBLE = "def double(x):\n    return 2 * x\n"
         ("print(double([1])) # [1, 1]\ndouble([1]) returns [1, 1]", [("double([1])", [1, 1])]),
         ("assert not double(0)", [("bool(not double(0))", True)]),
         ("assert abs(double(0.1) - 0.2) < 1e-9", [("bool(abs(double(0.1) - 0.2) < 1e-09)", True)]),
-        ("Input: x = 3\nOutput: 6", [("double(3)", 6)]),
+        ("Input: x = 3\nOutput: 6", [("double(x=3)", 6)]),
+        ("Write double: double(1) = 2, double(2) = 4", [("double(1)", 2), ("double(2)", 4)]),
+        ("**double(2) = 4**\n- double(3) = 6 because 3 + 3 is 6", [("double(2)", 4), ("double(3)", 6)]),
+        ("Write double (double(2) == 4). It is quick.", [("double(2)", 4)]),
+        ("Write double. It should be exact: double((1, 2)) returns (1, 2, 1, 2).", [("double((1, 2))", (1, 2, 1, 2))]),
+        ("double(-1) = -2; double(0.5) = 1.0;", [("double(-1)", -2), ("double(0.5)", 1.0)]),
         ("Write a function double(x). It is quick.", []),
         ("assert triple(2) == 6", []),
         ("Then def double(x): ...", []),
     ],
 )
 def test_call_examples(question: str, examples: list[tuple[str, object]]) -> None:
-    assert call_examples(question, DOUBLE) == [CallExample(expression=call, expected=value) for call, value in examples]
+    assert [(one.expression, one.expected) for one in call_examples(question, DOUBLE)] == examples
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        # What a broken program gives is what is wrong with it.
+        "My function is broken: double(2) returns 5. Please fix it.",
+        "double(2) gives 5 instead of 4. Write it anew.",
+        "Why is double(2) = 5 here? def double(x): return x + 3",
+        "I get double(2) = 5 with this code.",
+        "Currently double(2) -> 5, write it so that it doubles.",
+        "There is a bug in my code:\n>>> double(2)\n5",
+        "Debug this.\nInput: x = 2\nOutput: 5",
+        # What follows takes it back, or makes it something else.
+        "Write double, where double(500) = 1,000",
+        "Write double so that double(3) = 3 * 2",
+        "Write double; double(n) returns True if n is even",
+        "Write double: double(2) = 4 or 5",
+        "Write double: double(2) = 4, not 5",
+        "Write double: double(2) = 4 cm",
+        "Write double: double(0.33) = 0.666...",
+        "Write double: double(1) = 2, 4",
+        "Write double: print(double(2) == 5) # False",
+        "Write double: 1 + double(2) = 5",
+        "Write double: x = double(2) = 4",
+        "Write double: double(values) = 4",
+        "Write double.\nvalues = [1]\nassert double(values) == [1, 1]",
+        # The question's own function, and a value that is asked for.
+        "Suppose double(2) = 4 and double(3) = 6. What is double(10)?",
+        "In Python, double(1) = 2 and double(2) = 4. What is double(10)?",
+        "If double(2) = 5, find the constant.",
+        "A list:\nInput: the numbers\nOutput: their doubles",
+    ],
+)
+def test_what_is_no_example(question: str) -> None:
+    assert call_examples(question, DOUBLE) == []
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("My function is broken: double(2) returns 5. It should return 4: double(2) must return 4, not 5.", 4),
+        ("Fix double: double(2) should give 4 instead of 5.", 4),
+        ("Fix double.\nassert double(2) == 4", 4),
+        ("This fails, fix it.\nInput: x = 2\nActual output: 5\nExpected output: 4", None),
+    ],
+)
+def test_in_a_report_of_a_fault_what_should_be_counts(question: str, expected: object) -> None:
+    assert [one.expected for one in call_examples(question, DOUBLE)] == ([] if expected is None else [expected])
+
+
+@isolated
+@pytest.mark.parametrize(
+    ("question", "program", "outcome"),
+    [
+        ("Write half: half(3) = 1.5, half(1) = 0.5", "def half(x): return x / 2", "pass"),
+        ("Write half: half(3) = 1.5, half(1) = 0.5", "def half(x): return x / 3", "fail"),
+        ("Write fib with fib(0) = 0, fib(1) = 1.", "def fib(n): return n", "pass"),
+        ("Write area with area(1) = 3.14", "def area(r): return 3.14159265 * r * r", "unscored"),
+        ("Write area with area(1) = 3.14", "def area(r): return 2 * r * r", "fail"),
+        ("Write area.\nassert area(1) == 3.14", "def area(r): return 3.14159265 * r * r", "fail"),
+        ("Write f so that f(2) outputs 4", "def f(x): print(2 * x)", "unscored"),
+        ("Write f so that f(2) returns 4", "def f(x): print(2 * x)", "fail"),
+        ("Write f:\nprint(f(2))  # 4", "def f(x): return str(2 * x)", "unscored"),
+        ("Write reverse.\nInput: hello\nOutput: olleh", "def reverse(s): return s[::-1]", "unscored"),
+        ("Reverse a line.\nInput: hello\nOutput: olleh", "print(input()[::-1])", "pass"),
+        ("Reverse a line.\nInput: hello\nOutput: olleh", "print(input())", "fail"),
+        ("Halve a number.\nInput: 6\nOutput: 3", "print(int(input()) / 2)", "pass"),
+        ("Halve a number.\nInput: 6\nOutput: 3", "print(int(input('Number: ')) // 2)", "unscored"),
+        ("Halve a number.\nInput: 6\nOutput: 3", "print(int(input()) / 3)", "fail"),
+        ("Write f.\nInput: b = 1, a = 3\nOutput: 2", "def f(a, b): return a - b", "pass"),
+        ("Write f.\nassert f(1) == 1\nassert f(values) == 3", "def f(x): return x", "unscored"),
+        ("Write f.\nassert f(1) == 1\nassert f(values) == 3", "def f(x): return 2", "fail"),
+    ],
+)
+def test_examples_in_words(question: str, program: str, outcome: str, sandbox: Sandbox) -> None:
+    assert check(question, program, sandbox).outcome == outcome
 
 
 def test_input_examples() -> None:

@@ -15,6 +15,7 @@ from kaelum_graph.verifiers.sources import stated_value
 
 CAPITAL = "What is the capital of Australia?"
 WALL = "When did the Berlin Wall fall?"
+LARGEST = "What is the largest city of Turkey?"
 NOVEL = "Who wrote War and Peace?"
 
 
@@ -47,6 +48,10 @@ def check(question: str, answer: str | None, *passages: Passage) -> Evidence:
         ("What currency is used in Japan?", "the yen", "The currency of Japan is the yen."),
         ("Who taught Aristotle?", "Plato", "Plato taught Aristotle in Athens."),
         ("Who did Aristotle teach?", "Alexander", "Aristotle taught Alexander."),
+        (LARGEST, "Istanbul", "Istanbul, the largest city in Turkey, lies on the Bosphorus."),
+        ("What is the second largest city of Turkey?", "Ankara", "Ankara is the second largest city of Turkey."),
+        ("Who invented the telephone?", "Bell", "Bell invented the telephone."),
+        ("Can you tell me the capital of Turkey?", "Ankara", "Ankara is the capital of Turkey."),
         ("How many people live in Norway?", "5.5 million", "The population of Norway is 5,500,000 people."),
     ],
 )  # fmt: skip
@@ -92,6 +97,17 @@ def test_a_sentence_that_says_it_supports_the_answer(question: str, answer: str,
         ("Is Canberra the capital of Australia?", "Yes", "Canberra is the capital of Australia, yes."),
         ("Which country is the second largest?", "Russia", "Russia is the largest country."),
         ("Who wrote it?", "Tolstoy", "Tolstoy wrote it."),
+        (LARGEST, "Ankara", "Ankara is the second largest city of Turkey."),
+        (LARGEST, "Ankara", "Ankara is the second-largest city of Turkey."),
+        (LARGEST, "Izmir", "Izmir is one of the largest cities of Turkey."),
+        (LARGEST, "Mersin", "Mersin is the largest port city of Turkey."),
+        ("What is the longest river in Africa?", "Congo", "The Congo is Africa's third longest river."),
+        ("What is the largest state by population?", "Alaska", "Alaska is the largest state by area."),
+        ("Which country is the largest?", "India", "India is the largest country by population."),
+        ("Who was the first president of France?", "Sarkozy", "Sarkozy was the sixth president of France."),
+        ("Did Bell invent the telephone?", "Bell", "Bell invented the telephone."),
+        ("Did Bell invent the telephone?", "Alexander Graham Bell", "Alexander Graham Bell invented the telephone."),
+        ("Is Ankara or Istanbul the capital of Turkey?", "Ankara", "Ankara is the capital of Turkey."),
     ],
 )  # fmt: skip
 def test_what_only_looks_like_support_is_none(question: str, answer: str, text: str) -> None:
