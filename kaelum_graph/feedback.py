@@ -11,6 +11,10 @@ from kaelum_graph.types import EpisodeId
 
 EVICTING_SCORE = 0.5
 """A rating below this takes the rated answer out of the cache: a wrong hit must be evictable."""
+STAR_SCORES = (0.0, 0.2, 0.5, 0.8, 1.0)
+"""What one to five stars mean as a score. Four and five are praise, one and two say that the answer is wrong, three is
+neither (`PASSING_SCORE`, `FAILING_SCORE` and `PRAISING_SCORE` of learning)."""
+MOST_STARS = len(STAR_SCORES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +89,13 @@ class Feedback:
             key=said.get("key") or "",
             created_at=created_at,
         )
+
+
+def score_of_stars(stars: float) -> float:
+    """The score in [0, 1] of 1 to 5 stars, linear between whole ones: what every front makes of them."""
+    whole = min(int(stars), MOST_STARS - 1)
+    below, above = STAR_SCORES[whole - 1 : whole + 1]
+    return above if stars == MOST_STARS else below + (stars - whole) * (above - below)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

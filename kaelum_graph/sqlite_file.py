@@ -10,11 +10,14 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
+
+from filelock import FileLock, Timeout
 
 from kaelum_graph.errors import StorageError, UsageError
 
@@ -26,7 +29,10 @@ MOST_READERS = 8
 """Connections that read at the same time; a further reader waits for one. A read takes microseconds."""
 
 BUSY_SECONDS = 30.0
-"""How long a write waits for that of another process."""
+"""How long a write waits for that of another process, and a wipe for whoever is at the file."""
+
+LOOK_SECONDS = 1.0
+"""How often a write that waits looks whether it is a wipe that it waits for."""
 
 NOT_UNICODE = "the store takes valid Unicode text alone, not half of a surrogate pair"
 
@@ -148,7 +154,7 @@ class SqliteFile:
             return not writes
         connection, told = self._writer, list[tuple[Future[Any], Any, BaseException | None]]()
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            begin(connection, self.path)
             for work, future in writes:
                 connection.execute("SAVEPOINT one")
                 try:
@@ -169,7 +175,7 @@ class SqliteFile:
 
     def _alone(self, work: Work, future: Future[Any]) -> None:
         try:
-            self._writer.execute("BEGIN IMMEDIATE")
+            begin(self._writer, self.path)
             result = work(self._writer)
             self._writer.execute("COMMIT")
         except BaseException as error:
@@ -192,6 +198,26 @@ def _tell(future: Future[Any], result: Any, error: BaseException | None) -> None
         future.set_exception(error)
 
 
+def begin(connection: sqlite3.Connection, path: Path) -> None:
+    """Begin to write: waits `BUSY_SECONDS` for another that writes to the file, and for a `wipe` as long as it takes.
+
+    Every write of a file that may be wiped begins here. Raises `sqlite3.OperationalError`.
+    """
+    connection.execute(f"PRAGMA busy_timeout = {1000 * min(LOOK_SECONDS, BUSY_SECONDS):.0f}")
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            if _is_being_wiped(path):
+                deadline = time.monotonic() + BUSY_SECONDS
+            elif time.monotonic() >= deadline:
+                raise
+
+
 def erase(path: Path, *, tables: Sequence[str], work: Callable[[sqlite3.Connection], None]) -> int:
     """How many rows went where `work` deletes from a file that others may have open; all or nothing.
 
@@ -206,7 +232,7 @@ def erase(path: Path, *, tables: Sequence[str], work: Callable[[sqlite3.Connecti
             there = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
             if not {*tables} <= {row[0] for row in there}:
                 return 0
-            connection.execute("BEGIN IMMEDIATE")
+            begin(connection, path)
             before = connection.total_changes
             work(connection)
             gone = connection.total_changes - before
@@ -220,18 +246,67 @@ def wipe(path: Path) -> None:
     """Write a file anew without what was deleted from it, and empty its write-ahead log: no byte of that is left.
 
     `secure_delete` alone leaves the copies that SQLite makes when it moves rows between pages. Others may have the file
-    open; they read on, and their writes wait: a second or two for every 100 MB. Raises `StorageError`, also where
-    somebody reads what was before for longer than `BUSY_SECONDS`; once it returns the text is gone.
+    open; they read on, and their writes wait (see `begin`): one to four seconds for every 100 MB. Once it returns the
+    text is gone. Raises `StorageError`, also where somebody is at the file for longer than `BUSY_SECONDS`.
     """
+    wiped = False
     try:
-        with closing(sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
+        with (
+            _wipe_lock(path),
+            closing(sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)) as connection,
+        ):
             connection.execute("PRAGMA secure_delete=ON")
             connection.execute("VACUUM")
-            busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-    except sqlite3.Error as error:
-        raise StorageError(f"{path}: what was deleted is still in free pages of the file: {error}") from error
-    if busy:
-        raise StorageError(f"{path}: what was deleted is still in its write-ahead log: another process is reading it.")
+            wiped = True
+            hindrance = _empty_log(connection)
+    except (OSError, sqlite3.Error) as error:
+        where = "its write-ahead log" if wiped else "free pages of the file"
+        raise StorageError(f"{path}: what was deleted is still in {where}: {error}") from error
+    if hindrance:
+        raise StorageError(f"{path}: what was deleted is still in its write-ahead log: {hindrance}.")
+
+
+def _empty_log(connection: sqlite3.Connection) -> str:
+    """Empty the write-ahead log; "" once it is, else what was in the way for `BUSY_SECONDS`.
+
+    By many short attempts: while one waits for readers nobody can write, and one fails at once where another connection
+    is bringing the log back into the file, as a writer does from time to time.
+    """
+    connection.execute(f"PRAGMA busy_timeout = {1000 * min(LOOK_SECONDS, BUSY_SECONDS):.0f}")
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        busy, frames, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if not busy:
+            return ""
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(0.05)
+    if frames < 0:
+        return "another process is bringing it back into the file"
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+    except sqlite3.OperationalError:
+        return "another process is writing to it"
+    return "another process is reading it"
+
+
+def _wipe_lock(path: Path) -> FileLock:
+    """Held while the file is wiped. It goes with its process, so nobody waits for one that was killed."""
+    return FileLock(path.with_name(f".{path.name}.wiping"), thread_local=False)
+
+
+def _is_being_wiped(path: Path) -> bool:
+    lock = _wipe_lock(path)
+    if not Path(lock.lock_file).exists():
+        return False
+    try:
+        with lock.acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # another user's, for instance
+        return False
 
 
 def of_tenant(tenant: str | None) -> tuple[str, tuple[str, ...]]:

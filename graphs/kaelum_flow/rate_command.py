@@ -46,7 +46,7 @@ def register_rate(subparsers: Subparsers) -> None:
     score = parser.add_mutually_exclusive_group()
     score.add_argument("--good", action="store_true", help="the answer is right (a score of 1)")
     score.add_argument("--bad", action="store_true", help="the answer is wrong (a score of 0)")
-    score.add_argument("--stars", type=int, metavar="N", help=f"1 to {STARS} stars (a score of N/{STARS})")
+    score.add_argument("--stars", type=int, metavar="N", help=f"1 to {STARS} stars: from 4 on praise, up to 2 wrong")
     score.add_argument("--score", type=float, metavar="X", help="how good it is, from 0 to 1")
     parser.add_argument("--answer", metavar="TEXT", help="the right answer")
     parser.add_argument("--worker", metavar="WORKER", help="the worker that should have been asked")
@@ -114,6 +114,7 @@ def _changed(kaelum: Kaelum, feedback_id: str, said: dict[str, Any]) -> str:
 
 def _said(arguments: argparse.Namespace) -> dict[str, Any]:
     """What the flags say, as `Kaelum.feedback` takes it. Raises `UsageError`."""
+    from kaelum_graph.feedback import score_of_stars
     from kaelum_graph.workers import worker
 
     if arguments.stars is not None and not 1 <= arguments.stars <= STARS:
@@ -126,7 +127,7 @@ def _said(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.good or arguments.bad:
         score = float(arguments.good)
     elif arguments.stars is not None:
-        score = arguments.stars / STARS
+        score = score_of_stars(arguments.stars)
     said: dict[str, Any] = {
         "score": score,
         "answer": arguments.answer,

@@ -12,7 +12,8 @@ Each rating moves the workers by small rewards, for queries near the rated one i
 with near = 0 below a cosine of 0.3, 1 from 0.6 on, linear between: a query type without borders, so that what is rated
 reaches queries that are alike by as much as they are alike. The age is the number of queries answered since, not time:
 by then the router has learned from the ratings as evidence. There is no running sum. The deltas are a function of the
-ratings that hold now, so that a changed or deleted one is undone exactly, and told twice counts once.
+ratings that hold now, so that a changed or deleted one is undone exactly, and told twice counts once. One that moves
+something else than before is as new as one just given; where only its comment changed, say, it keeps its age.
 
 Who is suggested is a comparison; a wrong answer is none: on questions that are hard for all, the best worker is blamed
 most, being asked most. So the moves of answers count against a baseline, the mean move of the other rated answers near
@@ -56,6 +57,9 @@ MOST = 0.3
 MOST_RATINGS = 4096
 """Ratings that count; the oldest make room. 384 half-precision floats for each rated episode: 3 MB at most."""
 
+FORMAT = 2
+"""Of what is kept. In the first, a changed rating acted at its old age."""
+
 RatingKey = tuple[str, str]  # tenant, id
 
 
@@ -74,7 +78,7 @@ class Moves:
 
 @dataclass(frozen=True, slots=True)
 class _Rating:
-    """What one rating moves. `since` is how many queries had been answered when it came."""
+    """What one rating moves. `since` is how many queries had been answered when it came to say that."""
 
     episode: str
     since: int
@@ -138,7 +142,7 @@ class RewardDeltas:
         earlier = self._take_back(key)
         moves = moves_of(change.after, episode) if change.after is not None and episode is not None else None
         if moves and episode is not None:
-            since = self._answered if earlier is None else earlier.since
+            since = earlier.since if earlier is not None and earlier.moves == moves else self._answered
             self._ratings[key] = _Rating(episode.id, since, moves)
             self._embeddings.setdefault(episode.id, np.array(episode.features[:EMBEDDING_SIZE], dtype=np.float16))
             while len(self._ratings) > MOST_RATINGS:
@@ -157,10 +161,17 @@ class RewardDeltas:
             [*key, one.episode, one.since, dict(one.moves.routes), one.moves.answerer, one.moves.answer]
             for key, one in sorted(self._ratings.items(), key=lambda item: item[0])
         ]
-        return {"answered": self._answered, "episodes": sorted(self._embeddings), "ratings": ratings}
+        return {
+            "format": FORMAT,
+            "answered": self._answered,
+            "episodes": sorted(self._embeddings),
+            "ratings": ratings,
+        }
 
     def load(self, tensors: Tensors, meta: Json) -> None:
         """Take over what `tensors` and `meta` gave. Raises `ValueError` for anything else."""
+        if meta.get("format") != FORMAT:
+            raise ValueError(f"not the reward deltas' state: format {meta.get('format')}, expected {FORMAT}")
         try:
             answered, episodes = int(meta["answered"]), [str(name) for name in meta["episodes"]]
             ratings = {

@@ -103,7 +103,7 @@ class Learner:
 
     @property
     def status(self) -> str:
-        """ "off", "learning", "following" (another process learns), "waiting: why", or "stopped: why".
+        """ "off" (it may `follow`), "learning", "following" (another process learns), "waiting: why", "stopped: why".
 
         "learning, without NAME: why" where a component failed on so many events in a row that it is set aside.
         """
@@ -122,11 +122,11 @@ class Learner:
 
     def start(self) -> None:
         """Begin to learn, or to follow the process that does. Idempotent."""
-        if self._thread is None or not self._thread.is_alive():
-            self._stop.clear()
-            self._status = "starting"
-            self._thread = threading.Thread(target=self._run, name="kaelum-learner", daemon=True)
-            self._thread.start()
+        self._begin(self._run, status="starting")
+
+    def follow(self) -> None:
+        """Begin to load what others promote or pin, and no more: writes nothing, takes no lock. Idempotent."""
+        self._begin(self._run_following, status="off")
 
     def stop(self) -> None:
         """Keep what is learned and end the thread. Idempotent."""
@@ -212,6 +212,13 @@ class Learner:
         removed = in_use is not None and in_use not in {version.id for version in versions}
         return removed or any(version.knows(forgotten) for version in versions)
 
+    def _begin(self, work: Callable[[], None], *, status: str) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            self._stop.clear()
+            self._status = status
+            self._thread = threading.Thread(target=work, name="kaelum-learner", daemon=True)
+            self._thread.start()
+
     def _run(self) -> None:
         lock = FileLock(self.versions.folder / LOCK_FILE, timeout=0, thread_local=False)
         while not self._stop.is_set():
@@ -236,11 +243,18 @@ class Learner:
         with self._changed:
             self._changed.notify_all()
 
+    def _run_following(self) -> None:
+        while not self._stop.is_set():
+            self._follow()
+        self._refuse_requests()
+
     def _follow(self) -> None:
         try:
             self._serving.refresh()
         except StorageError as error:
             LOG.warning("%s", error)
+        except Exception:  # what serves now serves on, and the next look may succeed
+            LOG.exception("what another process promoted can't be loaded")
         self._refuse_requests()
         self._pause(self._poll_seconds)
 
@@ -329,10 +343,23 @@ class Learner:
     def _offer(self, checkpoint: str, parts: Parts) -> None:
         """Serve what needs no proof of a checkpoint, and let the rest challenge what serves."""
         erased, counts = self._erased, self._state.counts
-        unscored = {name: part for name, part in parts.items() if name not in self._challenges.names}
-        self._serving.publish(unscored, erased=erased, counts=counts, metrics={})
+        self._serving.publish(self._without_proof(parts), erased=erased, counts=counts, metrics={})
         self._challenges.begin(checkpoint, parts, position=self._state.position, erased=erased, counts=counts)
         self.versions.prune(keep=self._keep, needed=self._challenges.versions())
+
+    def _without_proof(self, parts: Parts) -> Parts:
+        """Those that serve without proof. Where they are being learned again, what serves has come further: it serves
+        on until they have come as far, unless it learned what must be forgotten, or from another log."""
+        unscored = {name: part for name, part in parts.items() if name not in self._challenges.names}
+        now = self._serving.now
+        current = {name: part for name, part in unscored.items() if part.position >= now.parts[name].position}
+        return unscored if len(current) < len(unscored) and not self._may_serve_on(now.id) else current
+
+    def _may_serve_on(self, version_id: str | None) -> bool:
+        version = next((one for one in self.versions.list() if one.id == version_id), None)
+        if version is None or version.position > self.storage.last_learning_event():
+            return False
+        return not version.knows(self.storage.forgotten())
 
     def _rebuild(self) -> Rebuilt | None:
         """Make every state anew from the log; None when told to stop meanwhile."""

@@ -22,6 +22,7 @@ from kaelum_graph.learning.episode import SeenEpisode, SeenRollout, check_eviden
 from kaelum_graph.learning.labels import Label, rollout_labels, step_labels
 from kaelum_graph.learning.noise_model import NoiseModel
 from kaelum_graph.learning.prm_features import GROUPS, Doubles, Group, Steps, describe, worker_columns
+from kaelum_graph.learning.prm_late import Late, changed_by_ratings
 from kaelum_graph.learning.prm_model import BayesianHead, Examples, Residual, ResidualExample
 from kaelum_graph.learning.prm_record import Records
 from kaelum_graph.learning.prm_replay import (
@@ -34,6 +35,7 @@ from kaelum_graph.learning.prm_replay import (
     unpacked,
 )
 from kaelum_graph.learning.prm_scaling import Space
+from kaelum_graph.learning.ratings import said_later
 from kaelum_graph.logistic import sigmoid
 from kaelum_graph.skill import Skill, within_query_auroc
 from kaelum_graph.types import Array, Json, WorkerName
@@ -102,6 +104,8 @@ class RewardModel:
         self._residual = Residual(len(workers)) if network else None
         self._kept: list[Kept] = []
         self._examples: list[Examples] = []
+        self._late = Late()
+        self._late_examples: list[Examples] = []
         self._seen = 0
         self._skill = Skill()
         self._gain = Skill(mean=0.0)
@@ -170,26 +174,47 @@ class RewardModel:
             self._records.learn(episode.features, kept)
 
     def learn_feedback(self, change: FeedbackChange, episode: SeenEpisode | None) -> None:
-        """Learn the rated episode anew with the votes that hold now; forget it where it is gone."""
+        """Where other votes or scores of steps hold now, learn the rated episode anew with them: the whole of it while
+        it is in the buffer, else what they change (see `prm_late.py`). Forget it where it is gone."""
         feedback = change.after or change.before
         if feedback is None:
             return
         at = next((index for index, one in enumerate(self._kept) if one.id == feedback.episode_id), None)
         if episode is None or episode.audit or not episode.rollouts:
+            there = self._late.forget(feedback.episode_id)
             if at is not None:
                 del self._kept[at], self._examples[at]
-                self._fit()
+            if there or at is not None:
+                self._refit_late()
             return
-        labels = self._labelled(episode)
         if at is None:
-            # Its labels may be in the records of now.
-            self._take_in(self._keep(episode, labels, {}))
+            self._learn_late(episode)
             return
         before = self._kept[at]
-        after = self._keep(episode, labels, before.records())
+        if said_later(episode) == before.said:
+            return
+        after = self._keep(episode, self._labelled(episode), before.records())
         if self._records is not None:
             self._records.revise(episode.features, before, after)
         self._kept[at], self._examples[at] = after, self._made(after)
+        self._fit()
+
+    def _learn_late(self, episode: SeenEpisode) -> None:
+        """Learn what ratings change about an episode that has left the buffer."""
+        told, said, before = self._late.told(episode.id), said_later(episode), self._late.find(episode.id)
+        if said == (told if before is None else before.said):
+            return
+        after = changed_by_ratings(episode, self._noise, _weight) if said not in ("", told) else None
+        if before is None and after is None:
+            return
+        oldest = self._late.put(episode.id, after)
+        if oldest is not None:
+            self._head.absorb(self._made(oldest))
+            self._late.absorbed(oldest)
+        self._refit_late()
+
+    def _refit_late(self) -> None:
+        self._late_examples = [self._made(one) for one in self._late.kept]
         self._fit()
 
     def _labelled(self, episode: SeenEpisode) -> list[Label]:
@@ -198,9 +223,8 @@ class RewardModel:
         return rollout_labels(episode, self._noise)
 
     def _keep(self, episode: SeenEpisode, labels: Sequence[Label], records: Mapping[WorkerName, float]) -> Kept:
-        weights = [ROLLOUT_WEIGHT * label.weight * (1.0 if label.anchored else UNANCHORED_WEIGHT) for label in labels]
         steps = step_labels(episode, labels, people=self._noise.people)
-        return keep(episode, labels, steps, weights, records)
+        return keep(episode, labels, steps, [_weight(label) for label in labels], records)
 
     def _examine(self, episode: SeenEpisode, labels: Sequence[Label]) -> None:
         """Hold what it says now against the anchored checks of the rollouts that it had no part in choosing."""
@@ -232,6 +256,7 @@ class RewardModel:
     def _take_in(self, kept: Kept) -> None:
         if len(self._kept) == REPLAY:
             self._head.absorb(self._examples[0])
+            self._late.absorbed(self._kept[0])
             del self._kept[0], self._examples[0]
         self._kept.append(kept)
         self._seen += 1
@@ -241,6 +266,7 @@ class RewardModel:
         if self._seen <= SCALED and self._seen & (self._seen - 1) == 0:
             self._space.fit([one.of_rollouts() for one in self._kept])
             self._examples = [self._made(one) for one in self._kept]
+            self._late_examples = [self._made(one) for one in self._late.kept]
         else:
             self._examples.append(self._made(kept))
         self._fit()
@@ -250,7 +276,8 @@ class RewardModel:
     def _fit(self) -> None:
         # A young head moves far with every episode; later one step from where it stood is enough.
         steps = 2 if self._seen <= 32 else 1
-        self._head.fit(Examples.joined(self._examples, len(self._space.kinds)), steps=steps)
+        examples = [*self._examples, *self._late_examples]
+        self._head.fit(Examples.joined(examples, len(self._space.kinds)), steps=steps)
 
     def _made(self, kept: Kept) -> Examples:
         """Rows of rollouts and steps, and differences of rollouts of which one is better."""
@@ -340,9 +367,11 @@ class RewardModel:
     # How it is kept
 
     def tensors(self) -> Tensors:
-        """Head, scales, records, the network with its optimiser, the episodes to train on again, what was stated."""
+        """Head, scales, records, the network with its optimiser, the episodes to train on again, what late ratings
+        changed, what was stated."""
         arrays, _ = packed(self._kept)
         found: Tensors = {f"kept.{name}": value for name, value in arrays.items()}
+        found |= {f"late.{name}": value for name, value in self._late.tensors().items()}
         found |= {f"space.{name}": value for name, value in self._space.tensors().items()}
         found |= {f"head.{name}": value for name, value in self._head.tensors().items()}
         if self._records is not None:
@@ -363,6 +392,7 @@ class RewardModel:
             "seen": self._seen,
             "queries": [self._skill.queries, self._gain.queries],
             "kept": packed(self._kept)[1],
+            "late": self._late.meta(),
         }
 
     def load(self, tensors: Tensors, meta: Json) -> None:
@@ -374,7 +404,7 @@ class RewardModel:
         try:
             parts = {
                 part: {name[len(part) + 1 :]: value for name, value in tensors.items() if name.startswith(f"{part}.")}
-                for part in ("kept", "space", "head", "record", "network")
+                for part in ("kept", "late", "space", "head", "record", "network")
             }
             self._space.load(parts["space"])
             self._head.load(parts["head"])
@@ -383,6 +413,7 @@ class RewardModel:
             if self._residual is not None:
                 self._residual.load(parts["network"])
             self._kept = unpacked(parts["kept"], meta["kept"])
+            self._late.load(parts["late"], meta["late"])
             skills, queries = tensors["skill"], meta["queries"]
             self._skill, self._gain = (
                 Skill(queries=count, mean=float(row[0]), squares=float(row[1]))
@@ -393,7 +424,12 @@ class RewardModel:
         except (KeyError, IndexError, TypeError) as error:
             raise ValueError(f"not a saved reward model: {error}") from error
         self._examples = [self._made(one) for one in self._kept]
+        self._late_examples = [self._made(one) for one in self._late.kept]
         self._calibration = Calibration(self._stated)
+
+
+def _weight(label: Label) -> float:
+    return ROLLOUT_WEIGHT * label.weight * (1.0 if label.anchored else UNANCHORED_WEIGHT)
 
 
 def _outcomes(labels: Sequence[Label]) -> list[bool | None]:

@@ -13,6 +13,7 @@ from kaelum_graph.encoder import EMBEDDING_SIZE
 from kaelum_graph.learning.episode import SeenEpisode
 from kaelum_graph.learning.labels import Label, StepLabel
 from kaelum_graph.learning.prm_features import RAW, Doubles, Steps, describe, known_mean, worker_columns
+from kaelum_graph.learning.ratings import said_later
 from kaelum_graph.types import Json, WorkerName
 
 MOST_STEPS = 4
@@ -33,6 +34,7 @@ class Kept:
     """An episode as N rows: first its rollouts (means over their steps), then single steps that have labels."""
 
     id: str
+    said: str  # `said_later` of it
     rollouts: int
     workers: tuple[WorkerName, ...]  # N
     raw: NDArray[np.float32]  # [N, len(RAW)]
@@ -133,6 +135,7 @@ def keep(
     chosen = [_spaced(len(one.text)) for one in described]
     return Kept(
         id=episode.id,
+        said=said_later(episode),
         rollouts=len(described),
         workers=tuple(names),
         raw=raw.astype(np.float32),
@@ -159,7 +162,13 @@ def network_inputs(query: NDArray[Any], text: NDArray[Any], context: NDArray[Any
 def packed(kept: Sequence[Kept]) -> tuple[dict[str, NDArray[Any]], list[Json]]:
     """All kept episodes as few arrays, and what else must be known of each."""
     heads: list[Json] = [
-        {"id": one.id, "rollouts": one.rollouts, "workers": list(one.workers), "steps": len(one.steps_of)}
+        {
+            "id": one.id,
+            "said": one.said,
+            "rollouts": one.rollouts,
+            "workers": list(one.workers),
+            "steps": len(one.steps_of),
+        }
         for one in kept
     ]
     arrays: dict[str, NDArray[Any]] = {}
@@ -184,7 +193,7 @@ def unpacked(arrays: Mapping[str, NDArray[Any]], heads: Sequence[Mapping[str, An
             for name in _ARRAYS
         }
         workers = tuple(WorkerName(name) for name in head["workers"])
-        kept.append(Kept(id=head["id"], rollouts=head["rollouts"], workers=workers, **own))
+        kept.append(Kept(id=head["id"], said=head["said"], rollouts=head["rollouts"], workers=workers, **own))
     return kept
 
 

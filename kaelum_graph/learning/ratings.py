@@ -20,6 +20,8 @@ host may have failed, or come through, for other reasons.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -64,6 +66,18 @@ def from_person(rating: Feedback) -> bool:
 def voted_later(vote: Evidence) -> bool:
     """Whether it was cast here, so that the search had not seen it when it ran."""
     return vote.source in (PERSON, OUTCOME)
+
+
+def said_later(episode: SeenEpisode) -> str:
+    """16 hexadecimal digits that name the votes and scores of steps made here, "" where there are none. Which clusters
+    and steps they are of, and what they say, not who gave them and why."""
+    said = [
+        ([(vote.tier.name, vote.outcome) for vote in rollout.evidence if voted_later(vote)], rollout.rated)
+        for rollout in episode.rollouts
+    ]
+    if not any(votes or rated for votes, rated in said):
+        return ""
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
 
 def right_score(rating: Feedback) -> float | None:

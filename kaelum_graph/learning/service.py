@@ -60,8 +60,9 @@ def new_state(router: Router, *, most: int = 16, reward_model: MakeRewardModel =
 
 
 class Learning:
-    """What was learned, as a search reads it; and, where `learning` is on, the thread that learns more. Thread-safe.
+    """What was learned, as a search reads it, and a thread that keeps it up to date. Thread-safe.
 
+    Where `learning` is on, the thread learns more, or follows the process that does; where it is off, it only follows.
     `router` is the untrained one; the learned network is put into it whenever another version serves.
     """
 
@@ -93,8 +94,8 @@ class Learning:
         except StorageError as error:
             LOG.warning("nothing is learned, and what was learned is not used: %s", error)
             self._fresh = make_state()
-        if learning and self._learner is not None:
-            self._learner.start()
+        if self._learner is not None:
+            (self._learner.start if learning else self._learner.follow)()
 
     @property
     def learner(self) -> Learner:

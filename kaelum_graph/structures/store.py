@@ -19,6 +19,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from kaelum_graph.errors import StorageError
+from kaelum_graph.sqlite_file import begin
 from kaelum_graph.structures.base import Structure
 from kaelum_graph.structures.task_clusters import TaskCluster
 from kaelum_graph.structures.trial import Trial
@@ -102,7 +103,7 @@ class StructureStore:
         """All or nothing, one writer at a time across processes. Raises `StorageError`."""
         with self._lock:
             try:
-                self._connection.execute("BEGIN IMMEDIATE")
+                begin(self._connection, self.path)
                 try:
                     yield
                 except BaseException:

@@ -62,7 +62,7 @@ async def test_what_is_said_is_kept_whole_and_can_be_read_back(
     given = await give(app, {"id": episode, "rating": 2, **said})
     assert {name: given[name] for name in said} == said
     assert given["object"] == "feedback"
-    assert (given["score"], given["episode_id"], given["applied"], given["repeated"]) == (0.25, episode, False, False)
+    assert (given["score"], given["episode_id"], given["repeated"]) == (0.2, episode, False)
     assert given["created"] > 1_700_000_000
     kept = kaelum.services.storage.feedback(given["id"])
     assert kept is not None
@@ -76,8 +76,11 @@ async def test_every_way_to_say_how_good_it_was_is_a_score(app: FastAPI, episode
         ({"score": 0.3}, 0.3),
         ({"score": 1}, 1.0),
         ({"rating": 1}, 0.0),
+        ({"rating": 2}, 0.2),
+        ({"rating": 3}, 0.5),
+        ({"rating": 4}, 0.8),
         ({"rating": 5}, 1.0),
-        ({"rating": 3.5}, 0.625),
+        ({"rating": 3.5}, 0.65),
         ({"thumbs": "up"}, 1.0),
         ({"thumbs": "down"}, 0.0),
     ]

@@ -27,9 +27,10 @@ from tests.graphs.conftest import MakeKaelum
 from tests.graphs.scripted_model import always
 
 SECRET, OTHER = "Quillfeather", "Bystander"
-QUESTION = f"{SECRET} asks: solve 3x + 5 = 20 for x."
-FOLLOWING = f"And what does {OTHER} get for x + 1?"
-ASIDE = f"In the town of {OTHER} every baker sells t loaves a day, and seven of them sell 35. Solve 7 * t = 35 for t."
+# Checks can read both: the book keeps no question that none can vote on.
+QUESTION = f"How many vowels are in the word '{SECRET}'?"
+FOLLOWING = f"And how many are in '{OTHER}'?"
+ASIDE = f"Write the word '{OTHER}' backwards."
 
 Forget = Callable[..., Any]
 

@@ -121,6 +121,7 @@ def test_what_models_say_is_told_from_what_people_say(client: Client, kaelum: Ka
 
 FORMS: list[tuple[dict[str, Any], float | None, str | None, str | None]] = [
     ({"score": 7, "feedback_config": {"type": "continuous", "min": 0, "max": 10}}, 0.7, None, None),
+    ({"score": 4, "feedback_config": {"type": "continuous", "min": 1, "max": 5}}, 0.8, None, None),
     ({"value": 0.5}, 0.5, None, None),
     ({"score": 1, "value": "thumbs up"}, 1.0, "thumbs up", None),
     ({"value": "slow", "comment": "took a minute"}, None, "slow: took a minute", None),

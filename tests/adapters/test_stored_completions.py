@@ -174,7 +174,8 @@ async def test_metadata_is_replaced(client: AsyncOpenAI, store: CompletionStore)
 
 
 async def test_a_rating_in_the_metadata_is_feedback(client: AsyncOpenAI, kaelum: Kaelum) -> None:
-    said = {"1": 0.0, "5": 1.0, "3": 0.5, "up": 1.0, "Down": 0.0, "0.75": 0.75, "1.0": 1.0, "0.0": 0.0}
+    said = {"1": 0.0, "2": 0.2, "3": 0.5, "4": 0.8, "5": 1.0}
+    said |= {"up": 1.0, "Down": 0.0, "0.75": 0.75, "1.0": 1.0, "0.0": 0.0}
     for rating, score in said.items():
         episode = keep_episode(kaelum)
         await client.chat.completions.update(f"chatcmpl-{episode}", metadata={"rating": rating})
@@ -204,7 +205,7 @@ async def test_what_the_metadata_says_last_holds_and_makes_one_record(
         kept = await client.chat.completions.update(name, metadata=said)
         assert kept.metadata == said
         (record,) = kaelum.services.storage.feedback_for(episode)
-        assert (record.score, record.correction, record.worker, record.comment) == (0.25, "5", "math", "no")
+        assert (record.score, record.correction, record.worker, record.comment) == (0.2, "5", "math", "no")
     await client.chat.completions.update(name, metadata={"rating": "5"})
     (record,) = kaelum.services.storage.feedback_for(episode)
     assert (record.score, record.correction, record.worker, record.comment) == (1.0, None, None, None)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kaelum_graph.encoder import Encoder
-from kaelum_graph.feedback import Feedback, FeedbackChange
+from kaelum_graph.feedback import Feedback, FeedbackChange, score_of_stars
 from kaelum_graph.learning.component import Component
 from kaelum_graph.learning.deltas import HALF_LIFE, MOST, RewardDeltas, moves_of
 from kaelum_graph.learning.episode import SeenEpisode, SeenRollout
@@ -126,9 +126,8 @@ def test_a_changed_or_deleted_rating_is_undone_exactly() -> None:
     changed = replace(first, worker="logic")
     deltas.learn_feedback(change(changed, first), seen())
     assert deltas.worker_deltas(axis(0)).keys() == {MATH, LOGIC}
-    assert deltas.meta()["ratings"][0][3] == 1, "it stays as old as it is"
     deltas.learn_feedback(change(first, changed), seen())
-    assert state(deltas) == with_it.replace('"answered": 1', '"answered": 2')
+    assert state(deltas) == with_it.replace('"answered": 1', '"answered": 2').replace('"e", 1,', '"e", 2,')
     deltas.learn_feedback(change(None, first), None)
     assert state(deltas) == without.replace('"answered": 1', '"answered": 2')
     deltas.learn_feedback(change(None, second), None)
@@ -137,6 +136,23 @@ def test_a_changed_or_deleted_rating_is_undone_exactly() -> None:
     assert state(deltas) == state(RewardDeltas()), "nothing is new, so no version need be"
     assert deltas.worker_deltas(axis(0)) == {}
     assert deltas.tensors()["embeddings"].shape == (0, 384)
+
+
+def test_a_rating_that_says_something_else_is_new_from_then_on() -> None:
+    deltas, first = RewardDeltas(), said(worker="code")
+    deltas.learn_feedback(change(first), seen())
+    for number in range(HALF_LIFE):
+        deltas.learn_episode(seen(str(number)))
+    praised = replace(first, score=0.5, comment="well")
+    deltas.learn_feedback(change(praised, first), seen())
+    assert deltas.worker_deltas(axis(0))[CODE] == pytest.approx(0.025), "it moves what it moved"
+    deltas.learn_feedback(change(said(worker="logic"), praised), seen())
+    assert deltas.worker_deltas(axis(0)) == pytest.approx({MATH: -0.03, LOGIC: 0.05})
+
+
+@pytest.mark.parametrize(("stars", "move"), [(1, -0.05), (2, -0.05), (3, 0.0), (4, 0.02), (5, 0.02)])
+def test_four_stars_are_praise_and_two_are_blame(stars: int, move: float) -> None:
+    assert moves_of(said(score=score_of_stars(stars)), seen()).answer == move
 
 
 def test_a_change_told_twice_counts_once() -> None:
@@ -224,13 +240,14 @@ def test_it_survives_a_save_and_load() -> None:
     ("tensors", "meta"),
     [
         ({}, {}),
-        ({"embeddings": np.zeros((1, 384))}, {"answered": 0, "episodes": [], "ratings": []}),
-        ({"embeddings": np.zeros((1, 384))}, {"answered": 0, "episodes": ["e"], "ratings": []}),
+        ({"embeddings": np.zeros((0, 384))}, {"answered": 0, "episodes": [], "ratings": []}),
+        ({"embeddings": np.zeros((1, 384))}, {"format": 2, "answered": 0, "episodes": [], "ratings": []}),
+        ({"embeddings": np.zeros((1, 384))}, {"format": 2, "answered": 0, "episodes": ["e"], "ratings": []}),
         (
             {"embeddings": np.zeros((0, 384))},
-            {"answered": 0, "episodes": [], "ratings": [["", "f", "e", 0, {}, None, 0.0]]},
+            {"format": 2, "answered": 0, "episodes": [], "ratings": [["", "f", "e", 0, {}, None, 0.0]]},
         ),
-        ({"embeddings": np.zeros((0, 384))}, {"answered": "x", "episodes": [], "ratings": []}),
+        ({"embeddings": np.zeros((0, 384))}, {"format": 2, "answered": "x", "episodes": [], "ratings": []}),
     ],
 )
 def test_it_loads_nothing_else(tensors: dict[str, object], meta: dict[str, object]) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from kaelum_graph.errors import StorageError
 from kaelum_graph.feedback import Feedback
+from kaelum_graph.learning.episode import SeenEpisode
 from kaelum_graph.learning.learner import Learner
 from kaelum_graph.learning.promotion import PromotionRule
 from kaelum_graph.learning.replay import replay
@@ -347,6 +348,52 @@ def test_another_programs_components_are_learned_from_the_beginning(
     wait(lambda: "mean" in learner.serving.names and newest(learner).position == 5)
     assert digest_of(newest(learner).parts()) == digest_of(from_log(storage).parts())
     assert learner.serving.component(Order).events == 5
+
+
+def test_what_is_learned_again_does_not_serve_before_it_has_come_as_far(
+    storage: Storage, make_learner: MakeLearner
+) -> None:
+    learner = make_learner()
+    for number in range(25):
+        ask(storage, f"e{number}")
+    assert learner.drain(10)
+    learner.stop()
+    served: list[int] = []
+
+    class Watching(Mean):
+        def learn_episode(self, episode: SeenEpisode) -> None:
+            served.append(learners[0].serving.component(Order).events if learners else 25)
+            super().learn_episode(episode)
+
+    learners: list[Learner] = []
+    learner = make_learner(lambda: LearnedState([Order(), Mean(), Watching(name="new")]), save_every=5)
+    learners.append(learner)
+    ask(storage, "one more")
+    wait(lambda: learner.serving.component(Order).events == 26)
+    assert served
+    assert set(served) == {25}
+
+
+@pytest.mark.parametrize("lost", ["forgotten", "another log"])
+def test_what_may_not_serve_on_makes_room_for_what_is_learned_again(
+    storage: Storage, make_learner: MakeLearner, lost: str
+) -> None:
+    learner = make_learner()
+    for number in range(25):
+        ask(storage, f"e{number}")
+    assert learner.drain(10)
+    learner.stop()
+    parts, last = make_state().parts(), storage.last_learning_event()
+    [*_, version] = [one for one in learner.versions.list() if one.promoted]
+    learner._serving.refresh()  # pyright: ignore[reportPrivateUsage]
+    without_proof = learner._without_proof  # pyright: ignore[reportPrivateUsage]
+    assert version.position > parts["order"].position
+    assert without_proof(parts) == {}
+    if lost == "forgotten":
+        storage.forget_episodes(["e3"])
+    else:
+        storage.last_learning_event = lambda: last - 20
+    assert without_proof(parts).keys() == {"order"}
 
 
 def test_a_damaged_checkpoint_means_the_one_before(storage: Storage, make_learner: MakeLearner) -> None:

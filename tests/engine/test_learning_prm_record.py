@@ -153,11 +153,12 @@ def test_what_left_the_buffer_or_was_dropped_stays_in_the_records_as_it_was(monk
     for one in seen:
         learned.learn_episode(one)
     before = records_of(learned)
-    for votes in (rated(seen[0]), seen[0]):  # the first makes it one of the newest again, without a record
-        learned.learn_feedback(change(seen[0]), votes)
-        assert learned.meta()["kept"][-1]["id"] == seen[0].id
-        assert np.isnan(learned.tensors()["kept.raw"][-len(seen[0].rollouts) :, RECORD]).all()
-        assert same(before, records_of(learned))
+    learned.learn_feedback(change(seen[0]), rated(seen[0]))  # its rows are learned again, without a record
+    assert [one["id"] for one in learned.meta()["late"]["kept"]] == [seen[0].id]
+    assert np.isnan(learned.tensors()["late.raw"][:, RECORD]).all()
+    assert same(before, records_of(learned))
+    learned.learn_feedback(change(seen[0]), seen[0])
+    assert same(before, records_of(learned))
     learned.learn_feedback(change(seen[3]), None)
     assert seen[3].id not in [one["id"] for one in learned.meta()["kept"]]
     assert same(before, records_of(learned))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ import pytest
 from kaelum_adapters.openai_api.responses_store import ResponsesStore
 from kaelum_graph import sqlite_file
 from kaelum_graph.errors import StorageError, UsageError
-from kaelum_graph.sqlite_file import MOST_READERS, SqliteFile, erase, wipe
+from kaelum_graph.sqlite_file import MOST_READERS, SqliteFile, _empty_log, _wipe_lock, erase, wipe
 from kaelum_graph.structures.store import StructureStore
 
 
@@ -268,7 +271,145 @@ def test_wiping_says_so_where_somebody_writes(tmp_path: Path, monkeypatch: pytes
     writer.execute("BEGIN IMMEDIATE")
     with pytest.raises(StorageError, match="still in free pages of the file: database is locked"):
         wipe(path)
-    writer.close()
+    other = sqlite3.connect(path, isolation_level=None)
+    assert _empty_log(other) == "another process is writing to it"
+    for connection in (writer, other):
+        connection.close()
+
+
+@contextmanager
+def child(program: str, *arguments: object) -> Generator[subprocess.Popen[str]]:
+    """Another process that has said that it is at work."""
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "at work\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+# Writes bring the log back into the file at almost every commit, and wait for others less long than a large wipe takes.
+WRITING = """
+import sys, threading
+from pathlib import Path
+from kaelum_graph import sqlite_file
+sqlite_file.BUSY_SECONDS, sqlite_file.LOOK_SECONDS = 1.0, 0.1
+file = sqlite_file.SqliteFile(Path(sys.argv[1]), what="texts", prepare=lambda connection: None)
+told = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.read(1), told.set()), daemon=True).start()
+written, failed = 0, []
+while not told.is_set():
+    try:
+        file.write(lambda connection: connection.execute("INSERT INTO texts (more) VALUES (zeroblob(1000000))"))
+        written += 1
+        file.write(lambda connection: connection.execute("DELETE FROM texts WHERE text IS NULL"))
+    except Exception as error:
+        failed.append(str(error))
+    if written == 1:
+        print("at work", flush=True)
+print(written, failed, flush=True)
+"""
+
+
+def test_wiping_beside_a_process_that_writes_fails_neither(tmp_path: Path) -> None:
+    path = texts(tmp_path)
+    with sqlite3.connect(path) as connection:
+        connection.execute("INSERT INTO texts (text, more) VALUES ('large', zeroblob(10000000))")
+    connection.close()
+    with child(WRITING, path) as process:
+        for number in range(4):
+            erase(path, tables=("texts",), work=delete_secrets)
+            wipe(path)
+            assert on_disk(tmp_path) == 0
+            text = f"{SECRET.decode()} {number}"
+            with sqlite3.connect(path) as connection:
+                connection.execute("INSERT INTO texts (text) VALUES (?)", (text,))
+            connection.close()
+            assert on_disk(tmp_path) > 0
+        told, _ = process.communicate("x", timeout=60)
+    written, _, failed = told.partition(" ")
+    assert failed == "[]\n"
+    assert int(written) > 1
+
+
+# One that is at bringing the log back holds this lock of SQLite's file format.
+BRINGING_BACK = """
+import fcntl, sys, time
+index = open(sys.argv[1] + "-shm", "r+b")
+fcntl.lockf(index, fcntl.LOCK_EX, 1, 121)
+print("at work", flush=True)
+time.sleep(float(sys.argv[2]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks by fcntl")
+def test_wiping_waits_for_one_that_brings_the_log_back_into_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = texts(tmp_path)
+    other = SqliteFile(path, what="texts", prepare=lambda connection: None)
+    erase(path, tables=("texts",), work=delete_secrets)
+    with child(BRINGING_BACK, path, 0.5):
+        wipe(path)
+        assert on_disk(tmp_path) == 0
+    monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", 0.1)
+    with (
+        child(BRINGING_BACK, path, 60),
+        pytest.raises(StorageError, match="its write-ahead log: another process is bringing it back into the file"),
+    ):
+        wipe(path)
+    other.close()
+
+
+def writers(folder: Path) -> Generator[tuple[Path, Callable[[], object]]]:
+    """Every way of writing to a file that is wiped."""
+    file = SqliteFile(folder / "file.sqlite", what="the test's file", prepare=prepare)
+    yield file.path, lambda: file.write(lambda connection: insert(connection, 1))
+    yield file.path, lambda: erase(file.path, tables=(), work=lambda connection: None)
+    file.close()
+    structures = StructureStore(folder / "structures")
+
+    def write() -> None:
+        with structures.transaction():
+            structures.drop_cluster(1)
+
+    yield structures.path, write
+    structures.close()
+    responses = ResponsesStore(folder / "responses")
+    yield responses.path, lambda: responses.note_episode("", "resp_1", "e1")
+    responses.close()
+
+
+def test_whoever_writes_waits_for_a_wipe_as_long_as_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", 0.1)
+    for path, write in writers(tmp_path):
+        with sqlite3.connect(path, isolation_level=None) as wiping:
+            with _wipe_lock(path):
+                wiping.execute("BEGIN IMMEDIATE")
+                failures = list[BaseException]()
+
+                def work(write: Callable[[], object] = write, failures: list[BaseException] = failures) -> None:
+                    try:
+                        write()
+                    except BaseException as error:
+                        failures.append(error)
+
+                thread = threading.Thread(target=work)
+                thread.start()
+                thread.join(0.5)
+                assert thread.is_alive(), f"{path} gave up: {failures}"
+                wiping.execute("ROLLBACK")
+            thread.join(10)
+            assert not thread.is_alive()
+            assert not failures
+            # One that is at the file for another reason is waited for as long as ever.
+            wiping.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StorageError, match="database is locked"):
+                write()
+            wiping.execute("ROLLBACK")
+        wiping.close()
 
 
 def test_what_is_deleted_from_day_to_day_is_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

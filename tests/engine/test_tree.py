@@ -209,7 +209,7 @@ def test_rollouts_of_one_lineage_have_one_prefix() -> None:
 
 @pytest.mark.parametrize(("widening", "drawn_from"), [(1.0, "a\n"), (2.0, "")])
 def test_a_node_is_widened_only_as_its_visits_grow(widening: float, drawn_from: str) -> None:
-    """With 30 visits and 7 draws of its own a node has had its share at 1 · √30; at 2 · √30 a new draw still competes."""
+    """With 30 visits, 7 draws of its own are more than 1 * sqrt(30); at 2 * sqrt(30) a new draw still competes."""
     tree = SearchTree()
     start = tree.worker_node(MATH)
 

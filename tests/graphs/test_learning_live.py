@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -88,6 +89,9 @@ def test_learning_off_keeps_to_what_was_learned(make_kaelum: MakeKaelum) -> None
     kaelum.ask(QUESTIONS[0], sims=4)
     assert kaelum.services.learned.learner.status == "off"
     assert kaelum.services.storage.last_learning_event() == 0
+    thread = next(thread for thread in threading.enumerate() if thread.name == "kaelum-learner")
+    kaelum.close()
+    assert not thread.is_alive(), "it followed what others promote"
 
 
 def test_the_state_version_names_what_was_learned(make_kaelum: MakeKaelum) -> None:

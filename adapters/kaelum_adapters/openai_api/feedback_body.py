@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from kaelum_adapters.openai_api.errors import ApiError
 from kaelum_adapters.openai_api.feedback_records import Rating
 from kaelum_graph.errors import UsageError
+from kaelum_graph.feedback import MOST_STARS, score_of_stars
 from kaelum_graph.workers import worker as find_worker
 
-BEST_RATING = 5
 THUMBS = {"up": 1.0, "down": 0.0}
 RATING_KEYS = ("rating", "correction", "worker", "comment")
 """The keys of a completion's metadata that are feedback."""
@@ -36,7 +36,7 @@ class StepScore(BaseModel):
 class FeedbackBody(BaseModel):
     """`POST /v1/feedback`. The answer is named by one of `id`, `completion_id`, `response_id` and `episode_id`.
 
-    How good it is comes as one of `score` (0 to 1), `rating` (1 to 5) and `thumbs`.
+    How good it is comes as one of `score` (0 to 1), `rating` (1 to 5 stars) and `thumbs`.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -46,7 +46,7 @@ class FeedbackBody(BaseModel):
     response_id: str | None = None
     episode_id: str | None = None
     score: Score | None = None
-    rating: Annotated[float, Field(ge=1, le=BEST_RATING, allow_inf_nan=False)] | None = None
+    rating: Annotated[float, Field(ge=1, le=MOST_STARS, allow_inf_nan=False)] | None = None
     thumbs: Literal["up", "down"] | None = None
     answer: Text | None = Field(default=None, description="the right answer")
     worker: str | None = Field(default=None, description="the worker that should have been asked")
@@ -68,7 +68,7 @@ class FeedbackBody(BaseModel):
             raise ApiError(400, "score: give one of score, rating and thumbs.", param="score", code="invalid_value")
         score = self.score
         if self.rating is not None:
-            score = of_five(self.rating)
+            score = score_of_stars(self.rating)
         elif self.thumbs is not None:
             score = THUMBS[self.thumbs]
         steps = tuple((one.step, one.score) for one in self.steps or ())
@@ -87,11 +87,6 @@ class FeedbackBody(BaseModel):
         return rating
 
 
-def of_five(rating: float) -> float:
-    """A rating of 1 to 5 as a score of 0 to 1."""
-    return (rating - 1) / (BEST_RATING - 1)
-
-
 def known_worker(name: str | None, param: str) -> str | None:
     """`name`. Raises `ApiError` 400 where there is no such worker."""
     if name is None:
@@ -106,8 +101,8 @@ def known_worker(name: str | None, param: str) -> str | None:
 def read_metadata(metadata: Mapping[str, str]) -> Rating | None:
     """The feedback in a completion's metadata; None where there is none.
 
-    `rating` is a whole number from 1 to 5, or a score written with a point ("0.0" to "1.0"), or "up" or "down". Raises
-    `ApiError` 400 for any other.
+    `rating` is 1 to 5 stars as a whole number, or a score written with a point ("0.0" to "1.0"), or "up" or "down".
+    Raises `ApiError` 400 for any other.
     """
     if not any(metadata.get(key) for key in RATING_KEYS):
         return None
@@ -125,8 +120,8 @@ def _rating_text(text: str) -> float:
     said = text.strip().lower()
     if said in THUMBS:
         return THUMBS[said]
-    if re.fullmatch(rf"[1-{BEST_RATING}]", said):
-        return of_five(int(said))
+    if re.fullmatch(rf"[1-{MOST_STARS}]", said):
+        return score_of_stars(int(said))
     if re.fullmatch(r"0?\.[0-9]{1,9}|1\.0{1,9}", said):
         return float(said)
     message = (

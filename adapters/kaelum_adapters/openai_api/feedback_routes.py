@@ -73,7 +73,7 @@ async def delete_feedback(feedback_id: GivenId, records: Records) -> Json:
 
 
 def as_json(feedback: Feedback) -> Json:
-    """The `feedback` object. `applied` is whether the models have learned from it, which none of them does yet."""
+    """The `feedback` object."""
     said: dict[str, Any] = {
         "score": feedback.score,
         "answer": feedback.correction,
@@ -86,7 +86,6 @@ def as_json(feedback: Feedback) -> Json:
         "id": feedback.id,
         "episode_id": feedback.episode_id,
         "created": int(feedback.created_at or 0),
-        "applied": False,
         **said,
         "key": feedback.key,
         "source": feedback.source,

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from kaelum_adapters.openai_api.errors import ApiError
 from kaelum_adapters.openai_api.feedback_records import Rating
-from kaelum_graph.feedback import Feedback
+from kaelum_graph.feedback import MOST_STARS, Feedback, score_of_stars
 from kaelum_graph.types import Json
 
 FROM_PEOPLE = "langsmith"
@@ -97,7 +97,10 @@ class FeedbackCreate(Said):
 
 
 def as_score(score: Number | None, config: FeedbackConfig | None, param: str) -> float | None:
-    """A score in [0, 1]: as it is, or by the bounds that are given with it. Raises `ApiError` 400 for any other."""
+    """A score in [0, 1]: as it is, or by the bounds that are given with it, of which 1 and 5 mean stars.
+
+    Raises `ApiError` 400 for any other.
+    """
     if score is None:
         return None
     low, high = 0.0, 1.0
@@ -109,7 +112,7 @@ def as_score(score: Number | None, config: FeedbackConfig | None, param: str) ->
             "feedback_config={'type': 'continuous', 'min': …, 'max': …}."
         )
         raise ApiError(400, message, param=param, code="invalid_value")
-    return (score - low) / (high - low)
+    return score_of_stars(score) if (low, high) == (1, MOST_STARS) else (score - low) / (high - low)
 
 
 def sources_of(kind: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kaelum_graph.errors import StorageError
-from kaelum_graph.sqlite_file import erase
+from kaelum_graph.sqlite_file import begin, erase
 from kaelum_graph.storage import STORE_FILE
 from kaelum_graph.types import Json
 
@@ -176,7 +176,7 @@ class ResponsesStore:
     def _transaction(self) -> Generator[sqlite3.Connection]:
         with self._lock:
             try:
-                self._connection.execute("BEGIN IMMEDIATE")
+                begin(self._connection, self.path)
                 try:
                     yield self._connection
                 except BaseException:
