@@ -142,8 +142,8 @@ def judge(
     """Conclude one sample and gather its evidence: run its program, read its answer, ask the verifiers.
 
     `prefix` is the text of the steps down to the node that a branch started from; only what follows is cut into steps.
-    `prm_weight` is what the likelihood of its steps counts in its value. `sandbox` is the search's own. No added verifier is waited for past
-    `deadline` (a `time.monotonic()` instant) or once `cancel` is set, but for a moment.
+    `prm_weight` is what the likelihood of its steps counts in its value. `sandbox` is the search's own. No added
+    verifier is waited for past `deadline` (a `time.monotonic()` instant) or once `cancel` is set, but for a moment.
     """
     simulation = Simulation(**item["simulation"])
     worker = services.workers[simulation.worker]
