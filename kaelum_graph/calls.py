@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from kaelum_graph.answer import Alternative
 from kaelum_graph.clusters import Cluster
 from kaelum_graph.errors import UsageError
-from kaelum_graph.evidence import Evidence, Tier
+from kaelum_graph.evidence import FORM, Evidence, Tier
 from kaelum_graph.models.base import Sample
 from kaelum_graph.models.call_reader import new_call_id
 from kaelum_graph.models.grammars import arguments_schema
@@ -32,7 +32,6 @@ from kaelum_graph.verdict import Verdict
 CALLER = WorkerName("call")
 """Stands in for the worker of an answer that calls tools: none was asked."""
 NO_CALL = "an answer without a call"
-FORM = "constraints"
 
 Kind = Literal["call", "text", "refuted"]
 

@@ -12,6 +12,9 @@ from typing import Literal
 
 Outcome = Literal["pass", "fail", "unscored"]
 
+FORM = "constraints"
+"""The source that checks the form of a text. Of a value it can only refute: its votes say nothing about agreement."""
+
 
 class Tier(StrEnum):
     """Where a vote comes from. Human, executed and constraint votes are anchors; the rest share the model's biases."""

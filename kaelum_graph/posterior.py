@@ -27,14 +27,12 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from kaelum_graph.clusters import Cluster
-from kaelum_graph.evidence import Evidence, ModelScore, Tier
+from kaelum_graph.evidence import FORM, Evidence, ModelScore, Tier
 from kaelum_graph.types import Candidate
 
 FLOOR, CEILING = 0.15, 0.85
 PASS_CONFIDENCE = {Tier.HUMAN: 0.99, Tier.EXECUTION: 0.97, Tier.CONSTRAINT: 0.95}
 FAIL_CONFIDENCE = {Tier.HUMAN: 0.01, Tier.EXECUTION: 0.03, Tier.CONSTRAINT: 0.05}
-FORM = "constraints"
-"""The source that checks the form of a text."""
 _ANCHORS = (Tier.HUMAN, Tier.EXECUTION, Tier.CONSTRAINT)
 
 Anchored = Literal["pass", "fail", "none"]

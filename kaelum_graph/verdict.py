@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from kaelum_graph.answer import Alternative, Choice, Status
 from kaelum_graph.clusters import cluster
-from kaelum_graph.evidence import Evidence, ModelScore
+from kaelum_graph.evidence import FORM, Evidence, ModelScore
 from kaelum_graph.observations import said_after, shown
 from kaelum_graph.posterior import CEILING, Anchored, Standing, representative_candidate, vote_weights, weigh
 from kaelum_graph.reward import SOURCE, path_score
@@ -164,7 +164,7 @@ def learned_scores(tree: SearchTree, scores: Sequence[ModelScore | None]) -> lis
 def form_checked(evidence: Sequence[Evidence]) -> bool:
     """True when all anchored votes are about the answer's form: its length, its lines, the words it must have."""
     anchored = [vote for vote in evidence if vote.tier.anchored and vote.outcome != "unscored"]
-    return bool(anchored) and all(vote.source == "constraints" and vote.outcome == "pass" for vote in anchored)
+    return bool(anchored) and all(vote.source == FORM and vote.outcome == "pass" for vote in anchored)
 
 
 def unless_form_alone(standing: Standing) -> Standing:

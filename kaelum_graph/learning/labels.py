@@ -19,9 +19,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kaelum_graph.evidence import Evidence, Tier
+from kaelum_graph.evidence import FORM, Evidence, Tier
 from kaelum_graph.learning.episode import SeenEpisode, SeenRollout, check_evidence, clusters_of
-from kaelum_graph.learning.noise_model import FORM, PEOPLE, Judgement, NoiseModel, Signal, signals
+from kaelum_graph.learning.noise_model import PEOPLE, Judgement, NoiseModel, Signal, signals
 from kaelum_graph.posterior import CEILING, anchored_vote, votes_on_answer
 from kaelum_graph.types import WorkerName
 from kaelum_graph.verdict import form_checked

@@ -39,7 +39,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kaelum_graph.evidence import Evidence, Tier
+from kaelum_graph.evidence import FORM, Evidence, Tier
 from kaelum_graph.feedback import FeedbackChange
 from kaelum_graph.learning.component import Tensors
 from kaelum_graph.learning.episode import SeenEpisode, check_evidence, clusters_of
@@ -66,9 +66,6 @@ SPREADS = (0.25, 0.25, 0.25, 0.25)
 OFFSET_SPREAD = 0.25
 """Prior means and standard deviations of the weights, and of each worker's offset. The spreads were chosen on searches
 that no figure of docs/learning.md is taken from."""
-
-FORM = "constraints"
-"""The source that checks an answer's form. Of a value it can only refute, so its votes say nothing about agreement."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

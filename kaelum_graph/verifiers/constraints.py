@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-from kaelum_graph.evidence import Evidence, Tier
+from kaelum_graph.evidence import FORM, Evidence, Tier
 from kaelum_graph.sandbox.base import Sandbox
 from kaelum_graph.types import Candidate, Query, WorkerName
 from kaelum_graph.verifiers import register
@@ -26,7 +26,7 @@ DRAFT_WORDS = 12
 class ConstraintVerifier(Verifier):
     """Fails on the first broken demand; passes a draft that meets all of them."""
 
-    name = "constraints"
+    name = FORM
     tier = Tier.CONSTRAINT
 
     def check(self, query: Query, candidate: Candidate, sandbox: Sandbox) -> Evidence:

@@ -161,7 +161,7 @@ def test_no_branch_begins_inside_a_rollout_that_answers_another_prompt(make_kael
 
 def test_spent_tokens_leave_nothing_to_reflect_with(make_kaelum: MakeKaelum) -> None:
     kaelum = make_kaelum(lambda request, k: boxed("7"), wave_size=4, max_reflections=2, cache=False)
-    answer = kaelum.ask(EQUATION, worker="math", sims=32, token_budget=8)
+    answer = kaelum.ask(EQUATION, worker="math", sims=32, token_budget=1)
     assert (answer.trace or {})["reflections"] == []
     assert answer.cost.waves == 1
 

@@ -166,7 +166,7 @@ def test_a_form_is_for_words_and_not_for_calls(make_kaelum: MakeKaelum) -> None:
 
 def test_time_and_tokens_that_are_spent_still_leave_one_try(make_kaelum: MakeKaelum) -> None:
     kaelum = make_kaelum(shaping(always('{"x": 5}')))
-    answer = kaelum.ask(EQUATION, worker="math", shape=NUMBER, token_budget=20)
+    answer = kaelum.ask(EQUATION, worker="math", shape=NUMBER, token_budget=1)
     assert json.loads(answer.text) == {"x": 5}
     assert [request.n for request in forms(model_of(kaelum))] == [1]
     slow = make_kaelum(shaping(always('{"x": 5}')), seconds=0.3)
