@@ -65,6 +65,11 @@ class Measurements:
         with self._lock:
             return self._priors.choose(worker, possible, generator)
 
+    def branching(self, worker: WorkerName) -> float:
+        """What a branch has been worth to the worker, in samples."""
+        with self._lock:
+            return self._priors.branching(worker)
+
     def prm_weight(self, source: str = SOURCE) -> float:
         """λ of the search, in [0, 1]: the measured within-query skill of the scores of `source`."""
         return self.skill(source).weight

@@ -1,7 +1,7 @@
 """Operators: the ways in which a search makes its next rollout, and what each has been worth to each worker.
 
 sample    a new rollout from the question alone
-branch    a rollout that keeps the first steps of an earlier one (where PUCT descends to them)
+branch    a rollout that keeps the first steps of an earlier one (where PUCT descends to them, by its learned prior)
 refine    a new rollout that is told, in the check's own words, what was wrong with an attempt that failed or crashed
 critique  an attempt is shown without a verdict: check it, correct it
 verify    a program is written that checks an attempt's answer; it votes on that answer and proposes none
@@ -33,6 +33,9 @@ al. 2024), so critique and verify begin low and have to earn their place."""
 
 FORGETTING = 400.0
 """Outcomes that count fully; older ones fade, so that a changed model or prompt is noticed."""
+
+MOST_BRANCHING = 4.0
+"""Neither samples nor branches are ruled out by what they have been worth."""
 
 MOST_ATTEMPTS = 2
 """Times one failed attempt is shown again."""
@@ -89,6 +92,11 @@ class OperatorPriors:
             return float(generator.beta(*self._beta(worker, operator))) * usual / self._tokens(worker, operator)
 
         return max(possible, key=draw)
+
+    def branching(self, worker: WorkerName) -> float:
+        """Passes per token of branches over those of samples: the prior of a child in PUCT over that of a new draw."""
+        sample, branch = (self.worth(worker, one) / self._tokens(worker, one) for one in ("sample", "branch"))
+        return min(max(branch / sample, 1.0 / MOST_BRANCHING), MOST_BRANCHING)
 
     def _beta(self, worker: WorkerName, operator: Operator) -> tuple[float, float]:
         passes, fails = PSEUDO_COUNTS[operator]

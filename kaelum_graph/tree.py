@@ -247,6 +247,7 @@ def select(
     allocation: Mapping[WorkerName, int],
     max_depth: int,
     propose: Propose = always_sample,
+    branching: Callable[[WorkerName], float] = lambda worker: 1.0,
     sighted: Callable[[], bool] | None = None,
     exploration: float = 1.25,
     widening: float = 1.0,
@@ -255,8 +256,9 @@ def select(
 
     `allocation` is each worker's share of the budget in rollouts; a wave is spread over the workers in proportion to
     what each has left. `propose` names the operator; a "sample" descends the tree and becomes a "branch" where the
-    evidence below tells steps apart. `sighted`, asked for each, says whether the reward model's values may lead it; a
-    blind one is drawn from the question anew. Without it the reward model has no weight, and nothing changes.
+    evidence below tells steps apart; `branching` is what a branch has been worth to a worker, in samples. `sighted`,
+    asked for each, says whether the reward model's values may lead it; a blind one is drawn from the question anew.
+    Without it the reward model has no weight, and nothing changes.
     """
     wave: list[Simulation] = []
     for _ in range(slots):
@@ -269,7 +271,14 @@ def select(
         node = start
         sees = sighted is not None and sighted()
         if operator == "sample" and (sees or sighted is None):
-            node = descend(tree, start, max_depth=max_depth, exploration=exploration, widening=widening)
+            node = descend(
+                tree,
+                start,
+                max_depth=max_depth,
+                exploration=exploration,
+                widening=widening,
+                branching=branching(worker),
+            )
             operator = "sample" if node is start else "branch"
         simulation = Simulation(node_id=node.id, worker=worker, operator=operator, target=target, sighted=sees)
         tree.start(simulation)
@@ -277,19 +286,24 @@ def select(
     return wave
 
 
-def descend(tree: SearchTree, start: Node, *, max_depth: int, exploration: float, widening: float) -> Node:
+def descend(
+    tree: SearchTree, start: Node, *, max_depth: int, exploration: float, widening: float, branching: float = 1.0
+) -> Node:
     """The node to draw the next rollout from, by PUCT with progressive widening.
 
     Below a node whose children evidence does not tell apart, descending could only cost diversity: it draws there anew.
     Otherwise a new draw competes with the children as an arm of its own while the node has fewer direct draws than
-    `widening * sqrt(visits)`; its first-play urgency is the node's mean value minus 0.1.
+    `widening * sqrt(visits)`; its first-play urgency is the node's mean value minus 0.1. At `start` that is a sample
+    against branches: a child's prior is `branching` times that of the new draw. Below, all are branches.
     """
     node = start
     while node.depth - start.depth < max_depth:
         children = [child for child in tree.children(node) if not child.terminal]
         if not children or not tells_apart(tree.children(node)):
             return node
-        prior = 1.0 / (len(children) + 1)
+        ratio = branching if node is start else 1.0
+        fresh = 1.0 / (ratio * len(children) + 1)
+        prior = ratio * fresh
         root_visits = math.sqrt(node.visits + node.in_flight)
 
         def puct(child: Node, prior: float = prior, root_visits: float = root_visits) -> float:
@@ -297,7 +311,7 @@ def descend(tree: SearchTree, start: Node, *, max_depth: int, exploration: float
 
         best = max(children, key=puct)
         if node.direct_samples < widening * root_visits:
-            urgency = node.mean_value - 0.1 + exploration * prior * root_visits / (1 + node.direct_samples)
+            urgency = node.mean_value - 0.1 + exploration * fresh * root_visits / (1 + node.direct_samples)
             if urgency >= puct(best):
                 return node
         if best.mean_value <= 0.0:

@@ -73,6 +73,7 @@ def build_lats(services: Services) -> StateGraph[Any, Any, Any, Any]:
             allocation=route["allocation"],
             max_depth=route["depth"],
             propose=proposer(services, state, tree, settings),
+            branching=services.measurements.branching,
             sighted=sighted(state, settings),
         )
         return {

@@ -141,6 +141,15 @@ class TestPriors:
         assert chosen.count("sample") > 200
         assert chosen.count("critique") < 60
 
+    def test_what_branches_have_been_worth_is_their_prior(self) -> None:
+        priors = OperatorPriors()
+        assert priors.branching(MATH) == 1.0
+        priors.learn({(MATH, "branch"): Outcomes(passes=9, fails=3, tokens=1200, rollouts=12)})
+        assert priors.branching(MATH) > 2.0
+        assert priors.branching(CODE) == 1.0
+        priors.learn({(MATH, "sample"): Outcomes(passes=400, fails=0, tokens=4000, rollouts=400)})
+        assert priors.branching(MATH) == 0.25, "no operator is ruled out"
+
     def test_what_is_long_past_fades(self) -> None:
         priors = OperatorPriors()
         for _ in range(20):

@@ -207,9 +207,14 @@ def test_rollouts_of_one_lineage_have_one_prefix() -> None:
     assert len(set(prefixes)) == 3
 
 
-@pytest.mark.parametrize(("widening", "drawn_from"), [(1.0, "a\n"), (2.0, "")])
-def test_a_node_is_widened_only_as_its_visits_grow(widening: float, drawn_from: str) -> None:
-    """With 30 visits, 7 draws of its own are more than 1 * sqrt(30); at 2 * sqrt(30) a new draw still competes."""
+@pytest.mark.parametrize(
+    ("widening", "branching", "drawn_from"), [(1.0, 1.0, "a\n"), (2.0, 1.0, ""), (2.0, 1.5, "a\n")]
+)
+def test_a_node_is_widened_as_its_visits_grow_and_by_the_prior(
+    widening: float, branching: float, drawn_from: str
+) -> None:
+    """With 30 visits, 7 draws of its own are more than 1 * sqrt(30); at 2 * sqrt(30) a new draw still competes, and
+    loses where branches have been worth more than samples."""
     tree = SearchTree()
     start = tree.worker_node(MATH)
 
@@ -225,5 +230,5 @@ def test_a_node_is_widened_only_as_its_visits_grow(widening: float, drawn_from: 
     below = next(node for node in tree.nodes if node.text == "a\n")
     for index in range(23):
         draw(below.id, "branch", f"more {index}")
-    chosen = descend(tree, start, max_depth=1, exploration=1.4, widening=widening)
+    chosen = descend(tree, start, max_depth=1, exploration=1.4, widening=widening, branching=branching)
     assert tree.prefix(chosen.id) == drawn_from
