@@ -30,7 +30,9 @@ _ONES = (
     "eighteen nineteen"
 ).split()
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_SMALL = {word: value for value, word in enumerate(_ONES)} | {word: 10 * value for value, word in enumerate(_TENS, 2)}
+NUMBER_WORDS = {word: value for value, word in enumerate(_ONES)} | {
+    word: 10 * value for value, word in enumerate(_TENS, 2)
+}
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _SCALE_WORDS = frozenset({*_SCALES, "hundred", "dozen"})
 _WORD = re.compile(r"[\s-]*((?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\w.,/^])|[a-z]+)", re.IGNORECASE)
@@ -79,7 +81,7 @@ def in_digits(text: str) -> str:
     )
     if value is None or not (spoken_sign or in_words) or re.match(r"\s*-|\w", rest) or re.search(r"\d", rest):
         return text
-    if words & _SCALE_WORDS or words & _SMALL.keys():
+    if words & _SCALE_WORDS or words & NUMBER_WORDS.keys():
         return text
     sign = "-" if opening[2] and opening[2].strip() != "+" else ""
     digits = _decimal(value) if in_words else text[opening.end() : end]  # "minus 3.50" keeps its decimals
@@ -100,15 +102,15 @@ def _spoken(text: str, start: int) -> tuple[Fraction | None, int]:
         elif word == "and" and limit in (100, 1000) and end > start:
             # "one hundred and fifty"; "five and six" are two numbers.
             following = _WORD.match(text, match.end())
-            if following is None or following[1].lower() not in _SMALL:
+            if following is None or following[1].lower() not in NUMBER_WORDS:
                 break
             at = match.end()
             continue
         elif word[0].isdigit() and group is None:
             group, limit = Fraction(word.replace(",", "")), 0
-        elif word in _SMALL and _SMALL[word] < limit and (group is None or _SMALL[word]):
-            group = (group or Fraction(0)) + _SMALL[word]
-            limit = 10 if _SMALL[word] >= 20 else 0
+        elif word in NUMBER_WORDS and NUMBER_WORDS[word] < limit and (group is None or NUMBER_WORDS[word]):
+            group = (group or Fraction(0)) + NUMBER_WORDS[word]
+            limit = 10 if NUMBER_WORDS[word] >= 20 else 0
         elif word == "hundred" and group is not None and 0 < group < 100:
             group, limit = group * 100, 100
         elif word == "dozen" and group is not None and floor == 10**15:
@@ -126,9 +128,9 @@ def _spoken(text: str, start: int) -> tuple[Fraction | None, int]:
 def _with_decimals(text: str, whole: Fraction, at: int, end: int) -> tuple[Fraction, int]:
     """`whole` and the digits in words at `at`: "three point one four". Without any, the number ends at `end`."""
     place = Fraction(1)
-    while (match := _WORD.match(text, at)) and _SMALL.get(match[1].lower(), 10) < 10:
+    while (match := _WORD.match(text, at)) and NUMBER_WORDS.get(match[1].lower(), 10) < 10:
         place /= 10
-        whole += _SMALL[match[1].lower()] * place
+        whole += NUMBER_WORDS[match[1].lower()] * place
         at = end = match.end()
     return whole, end
 

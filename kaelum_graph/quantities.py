@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from kaelum_graph.exact import evaluate, plain
+from kaelum_graph.exact import NUMBER_WORDS, evaluate, plain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +36,6 @@ _IDLE = frozenset(
     ["in", "total", "of", "the", "a", "an", "left", "each", "altogether", "all", "about", "exactly", "units"]
 )
 _CURRENCY = "$€£¥"
-
-_SMALL = [
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
-]  # fmt: skip
-_TENS = {"twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90}
-_NUMBER_WORDS = {word: value for value, word in enumerate(_SMALL)} | _TENS
 
 _NUMERAL = r"[-+]?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:e[-+]?\d{1,3})?|\.\d+)"
 _QUANTITY = re.compile(
@@ -114,17 +107,17 @@ def _with_unit(text: str, value: Fraction, unit: str, *, places: int, percent: b
 
 def _number_in_words(lower: str) -> Number | None:
     words = re.split(r"[\s-]+", lower)
-    if not words or words[0] not in _NUMBER_WORDS or len(words) > 6:
+    if not words or words[0] not in NUMBER_WORDS or len(words) > 6:
         return None
-    value = _NUMBER_WORDS[words[0]]
+    value = NUMBER_WORDS[words[0]]
     rest = words[1:]
-    if words[0] in _TENS and rest and 0 < _NUMBER_WORDS.get(rest[0], 0) < 10:
-        value += _NUMBER_WORDS[rest[0]]
+    if value >= 20 and rest and 0 < NUMBER_WORDS.get(rest[0], 0) < 10:
+        value += NUMBER_WORDS[rest[0]]
         rest = rest[1:]
     if rest[:1] == ["hundred"] and value < 10:
         value *= 100
         rest = rest[1:]
-    if any(word in _NUMBER_WORDS or word in ("hundred", "thousand", "million", "point", "and", "or") for word in rest):
+    if any(word in NUMBER_WORDS or word in ("hundred", "thousand", "million", "point", "and", "or") for word in rest):
         return None
     if not all(re.fullmatch(r"[a-z']+", word) for word in rest):
         return None

@@ -9,7 +9,8 @@ from kaelum_graph.models.base import CancelToken
 from kaelum_graph.sandbox.base import Limits, ProgramResult, Sandbox
 
 GRACE_SECONDS = 0.25
-"""What programs get also of a search that is over its deadline or cancelled: quick ones still bring their answers."""
+"""What programs and verifiers get also of a search that is over its deadline or cancelled: quick ones still bring their
+answers and have their say about the last candidates."""
 
 
 class HurriedSandbox(Sandbox):

@@ -15,6 +15,7 @@ from contextvars import copy_context
 from kaelum_graph.errors import VerifierError
 from kaelum_graph.evidence import Evidence
 from kaelum_graph.models.base import CancelToken
+from kaelum_graph.sandbox.hurried import GRACE_SECONDS
 from kaelum_graph.verifiers.base import Verifier
 
 LOG = logging.getLogger(__name__)
@@ -23,9 +24,6 @@ AT_ONCE = 4
 """Questions to one verifier that may be open at once, those that nobody waits for any more among them."""
 HANGING = 2
 """Open questions that are past the verifier's time at which it isn't asked again until one of them ends."""
-GRACE_SECONDS = 0.25
-"""What a verifier gets also of a search that is over its deadline or cancelled: a quick one still has its say about the
-last candidates. One with an earlier question that nobody waits for any more gets none."""
 POLL_SECONDS = 0.05
 """How often who waits looks whether the search was cancelled."""
 BUSY = "still busy with an earlier question"
@@ -55,6 +53,7 @@ class Desk:
         seconds, asked = self.verifier.seconds, time.monotonic()
         with self._changed:
             left_behind = any(question.abandoned for question in self._open)
+            # A verifier with an earlier question that nobody waits for any more gets no moment beyond the deadline.
             patience = _Patience(asked if left_behind else asked + GRACE_SECONDS, deadline=deadline, cancel=cancel)
             self._wait(lambda: self._hangs() or len(self._open) < AT_ONCE, patience, until=asked + seconds)
             if self._hangs() or len(self._open) >= AT_ONCE or (left_behind and patience.ends() <= time.monotonic()):

@@ -95,13 +95,6 @@ class _ByValue(ast.NodeTransformer):
         return node
 
 
-class _WithFloat(ast.NodeTransformer):
-    """`int(x)` and `map(int, …)` with float in their place."""
-
-    def visit_Name(self, node: ast.Name) -> ast.AST:
-        return ast.Name(id="float", ctx=node.ctx) if node.id == "int" else node
-
-
 class _JoiningTexts(ast.NodeTransformer):
     """`separator.join(items)` with the items as texts."""
 
@@ -113,6 +106,8 @@ class _JoiningTexts(ast.NodeTransformer):
 
 
 class _Renamed(ast.NodeTransformer):
+    """Names in place of others, wherever they stand."""
+
     def __init__(self, names: dict[str, str]) -> None:
         self._names = names
 
@@ -142,7 +137,7 @@ def _known_names(tree: ast.Module, found: re.Match[str]) -> ast.Module | None:
 
 _MENDS = (
     _Mend("numbers in quotes are compared by their value", _UNORDERED, _compare_by_value),
-    _Mend("int(…) of a decimal is float(…)", _NOT_WHOLE, lambda tree, _: _WithFloat().visit(tree)),
+    _Mend("int(…) of a decimal is float(…)", _NOT_WHOLE, lambda tree, _: _Renamed({"int": "float"}).visit(tree)),
     _Mend("what is joined is made text", _NOT_TEXT, lambda tree, _: _JoiningTexts().visit(tree)),
     _Mend("a name is written as it was defined", _NO_NAME, _known_names),
 )
