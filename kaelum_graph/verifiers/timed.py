@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable
 from contextvars import copy_context
 
-from kaelum_graph.errors import VerifierError
+from kaelum_graph.errors import SandboxError, VerifierError
 from kaelum_graph.evidence import Evidence
 from kaelum_graph.models.base import CancelToken
 from kaelum_graph.sandbox.hurried import GRACE_SECONDS
+from kaelum_graph.sandbox.process import CANCELLED
 from kaelum_graph.verifiers.base import Verifier
 
 LOG = logging.getLogger(__name__)
@@ -154,5 +155,6 @@ def desk_of(verifier: Verifier) -> Desk:
 
 def unanswered(vote: Evidence) -> bool:
     """True of the vote of a verifier that gave no answer in time, of whom nobody knows what it would have said."""
-    reasons = BUSY, f"{vote.source} {_TOO_LONG} ", f"{_CANCELLED} {vote.source} "
+    unrun = f"{SandboxError.__name__}: {CANCELLED}"  # its program was ended with the search
+    reasons = BUSY, f"{vote.source} {_TOO_LONG} ", f"{_CANCELLED} {vote.source} ", unrun
     return vote.outcome == "unscored" and vote.reason.startswith(reasons)

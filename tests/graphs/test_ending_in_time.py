@@ -8,8 +8,10 @@ from itertools import count
 
 import pytest
 
+from kaelum_graph.evidence import Evidence, Tier
 from kaelum_graph.models.base import CancelToken, GenerationRequest
 from kaelum_graph.sandbox import ProcessSandbox
+from kaelum_graph.verifiers import unanswered
 from tests.graphs.conftest import MakeKaelum
 
 HANGS = "```python\nwhile True: pass\n```"
@@ -48,6 +50,12 @@ def test_a_program_that_slept_through_its_tests_is_not_blamed(make_kaelum: MakeK
     answer = kaelum.ask(f"Write a program that prints what it reads.\n{examples}", worker="code", sims=1, deadline=2.0)
     assert time.monotonic() - began < 6.0, "twenty examples of a second each"
     assert all(vote.outcome != "fail" for vote in answer.evidence)
+    [rollout] = (answer.trace or {})["rollouts"]
+    told = [
+        Evidence(tier=Tier(vote["tier"]), source=vote["source"], outcome=vote["outcome"], reason=vote["reason"])
+        for vote in rollout["evidence"]
+    ]
+    assert any(unanswered(vote) for vote in told), "nobody knows what its tests would have said: it is not cached"
 
 
 def test_quick_programs_still_answer_when_the_deadline_has_passed(make_kaelum: MakeKaelum) -> None:
