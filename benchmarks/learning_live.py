@@ -16,7 +16,7 @@ import random
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +77,10 @@ def teach(folder: Path, bank: Path, model: str) -> None:
     """Put what the bank's stream teaches into a data folder, to be served: the state, and what votes were worth."""
     versions = versions_of(folder)
     if versions.current() is None:
-        streamed = [query for query in bank_queries(bank) if query.sort == "stream"]
+        streamed = [replace(query, model=model) for query in bank_queries(bank) if query.sort == "stream"]
         order = np.random.default_rng([5, 0]).permutation(len(streamed)).tolist()
         known = stream(streamed, order, [len(streamed)], number=0)[len(streamed)]
-        weight, shift = known.state.component(RewardModel).skill().weight, known.calibration.shift
+        weight, shift = known.state.component(RewardModel).skill(model).weight, known.calibration.shift
         print(
             f"# learned from {len(streamed)} queries; λ = {weight:.2f}, shift {shift:.2f}", file=sys.stderr, flush=True
         )

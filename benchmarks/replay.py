@@ -67,7 +67,8 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BankQuery:
-    """One query of the bank with all its rollouts by worker. `features` `[398]` are the router's."""
+    """One query of the bank with all its rollouts by worker. `features` `[398]` are the router's. `model` is the name
+    by which its episodes know the language model: what is learned from them is believed of that one."""
 
     name: str
     sort: str
@@ -75,6 +76,7 @@ class BankQuery:
     question: str
     features: Array
     drawn: Mapping[WorkerName, tuple[Drawn, ...]]
+    model: str = ""
 
     def episode(
         self,
@@ -111,6 +113,7 @@ class BankQuery:
                 places[member] = number
         return SeenEpisode(
             id=EpisodeId(id or self.name),
+            model=self.model,
             features=self.features,
             probabilities=probabilities,
             propensities=propensities,

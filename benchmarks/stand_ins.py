@@ -56,7 +56,7 @@ class Rescored(PolicyModel):
 class WeightlessModel(RewardModel):
     """The reward model, learning and measured as ever, that is never believed: its λ is 0."""
 
-    def skill(self) -> Skill:
+    def skill(self, model: str = "") -> Skill:
         """None, whatever has been measured."""
         return Skill()
 
@@ -97,6 +97,6 @@ class RandomModel(RewardModel):
 class TrustedRandomModel(RandomModel):
     """The same noise, believed wholly: its λ is 1 from the first query on. None earns this: it is a stress test."""
 
-    def skill(self) -> Skill:
+    def skill(self, model: str = "") -> Skill:
         """All there is, whatever has been measured."""
         return Skill(queries=1000, mean=1.0)

@@ -125,6 +125,7 @@ def seen_episode(services: Services, state: KaelumState) -> SeenEpisode | None:
     return SeenEpisode(
         id=EpisodeId(episode_id),
         tenant=current_tenant(state),
+        model=services.model_name,
         features=np.asarray(features, dtype=np.float32),
         probabilities=route["probabilities"],
         propensities=route["propensities"],

@@ -196,11 +196,11 @@ class Services:
     def reward_model(self) -> RewardModel | None:
         """The learned reward model, once it has shown more skill than the likelihood of what it scores; else None."""
         model = self.learned.reward_model
-        return model if model.skill().weight > self.measurements.prm_weight() else None
+        return model if model.skill(self.model_name).weight > self.measurements.prm_weight() else None
 
     def prm_weight(self) -> float:
         """λ of the search, in [0, 1]: the measured skill of the learned reward model, or of the likelihood."""
-        return max(self.learned.reward_model.skill().weight, self.measurements.prm_weight())
+        return max(self.learned.reward_model.skill(self.model_name).weight, self.measurements.prm_weight())
 
     @property
     def state_version(self) -> str:

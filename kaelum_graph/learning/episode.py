@@ -79,11 +79,12 @@ class SeenEpisode:
     the distinct answers by cluster number; `chosen` is the one that was given, None where none was, and `shown` the
     index of the rollout whose text was. `exhausted`: it ran to its end, and would have whatever the stop head said: to
     its budget, or to an answer that passed an anchored check. `budget`: rollouts that it might have had; 0: as many as
-    there are.
+    there are. `model` names the language model that answered.
     """
 
     id: EpisodeId
     tenant: str = ""
+    model: str = ""
     features: Array
     probabilities: Mapping[WorkerName, float]
     propensities: Mapping[WorkerName, float]
@@ -127,6 +128,7 @@ class SeenEpisode:
         head: Json = {
             "id": self.id,
             "tenant": self.tenant,
+            "model": self.model,
             "probabilities": dict(self.probabilities),
             "propensities": dict(self.propensities),
             "allocation": dict(self.allocation),

@@ -107,7 +107,7 @@ class RewardModel:
         self._late = Late()
         self._late_examples: list[Examples] = []
         self._seen = 0
-        self._skill = Skill()
+        self._skills: dict[str, Skill] = {}
         self._gain = Skill(mean=0.0)
         self._stated: list[tuple[float, bool]] = []
         self._calibration = Calibration()
@@ -139,10 +139,11 @@ class RewardModel:
         """Mean score of a path's steps: what the gate holds against its threshold."""
         return sum(scores) / len(scores)
 
-    def skill(self) -> Skill:
+    def skill(self, model: str = "") -> Skill:
         """How well it has told good rollouts from bad ones of the same query before it was taught, where it had no part
-        in choosing them and an anchored check had the last word. `skill().weight` is the search's λ."""
-        return self._skill
+        in choosing them and an anchored check had the last word. `skill(model).weight` is the search's λ with the
+        language model `model`: what was earned with one is nothing to another, whose states and likelihoods differ."""
+        return self._skills.get(model, Skill())
 
     def loss(self, episode: SeenEpisode) -> float | None:
         """In [0, 1]: Brier score of the rollouts that an anchored check has judged, averaged with 1 − AUROC where both
@@ -239,7 +240,7 @@ class RewardModel:
         stated = sigmoid(logits.paths).tolist()
         auroc = within_query_auroc(_as_scores(stated), outcomes)
         if auroc is not None:
-            self._skill = self._skill.plus(auroc)
+            self._skills[episode.model] = self.skill(episode.model).plus(auroc)
             if self._residual is not None:
                 made = self._network_steps(episode.features, described)
                 ends = np.cumsum([len(one.raw) for one in described])[:-1]
@@ -379,7 +380,7 @@ class RewardModel:
         if self._residual is not None:
             found |= {f"network.{name}": value for name, value in self._residual.tensors().items()}
         found["stated"] = np.array(self._stated, dtype=np.float64).reshape(-1, 2)
-        skills = [[one.mean, one.squares] for one in (self._skill, self._gain)]
+        skills = [[one.mean, one.squares] for one in (*self._skills.values(), self._gain)]
         found["skill"] = np.array(skills, dtype=np.float64)
         return found
 
@@ -390,7 +391,8 @@ class RewardModel:
             "groups": list(self.groups),
             "network": self._residual is not None,
             "seen": self._seen,
-            "queries": [self._skill.queries, self._gain.queries],
+            "models": list(self._skills),
+            "queries": [one.queries for one in (*self._skills.values(), self._gain)],
             "kept": packed(self._kept)[1],
             "late": self._late.meta(),
         }
@@ -415,10 +417,12 @@ class RewardModel:
             self._kept = unpacked(parts["kept"], meta["kept"])
             self._late.load(parts["late"], meta["late"])
             skills, queries = tensors["skill"], meta["queries"]
-            self._skill, self._gain = (
+            *known, self._gain = (
                 Skill(queries=count, mean=float(row[0]), squares=float(row[1]))
                 for count, row in zip(queries, skills, strict=True)
             )
+            # Before models were told apart there was one skill, of whichever.
+            self._skills = dict(zip(meta.get("models", [""]), known, strict=True))
             self._stated = [(float(stated), bool(right)) for stated, right in tensors["stated"]]
             self._seen = int(meta["seen"])
         except (KeyError, IndexError, TypeError) as error:

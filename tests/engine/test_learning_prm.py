@@ -269,6 +269,29 @@ def test_only_blind_rollouts_measure_skill() -> None:
     assert learned.skill().queries == 1
 
 
+def test_skill_shown_with_one_language_model_is_no_weight_with_another() -> None:
+    learned = model(WITHOUT_AGREEMENT)
+    for number in range(40):
+        learned.learn_episode(replace(episode(number)[0], model="small"))
+    small = learned.skill("small")
+    assert small.weight > 0.2
+    assert learned.skill("large").weight == learned.skill("").weight == 0.0
+    for number in range(40, 80):
+        learned.learn_episode(replace(episode(number)[0], model="large"))
+    assert learned.skill("large").weight > 0.2, "it can earn one there too"
+    assert learned.skill("small") == small
+    again = model(WITHOUT_AGREEMENT)
+    again.load(learned.tensors(), learned.meta())
+    assert [again.skill(name) for name in ("small", "large")] == [small, learned.skill("large")]
+    # A state that was kept before models were told apart has one skill, which is nobody's.
+    meta = learned.meta()
+    told = {**learned.tensors(), "skill": learned.tensors()["skill"][1:]}
+    del meta["models"]
+    again.load(told, {**meta, "queries": meta["queries"][1:]})
+    assert again.skill("large").weight == 0.0
+    assert again.skill() == learned.skill("large")
+
+
 def test_what_it_says_comes_true_as_often_as_it_says() -> None:
     learned = model(WITHOUT_AGREEMENT)
     for number in range(50):

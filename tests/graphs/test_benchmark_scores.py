@@ -83,7 +83,7 @@ def labels_of(episodes: list[SeenEpisode]) -> list[list[Label]]:
 def prove(kaelum: Kaelum) -> None:
     """Make whatever reward model serves one that has shown all the skill there is."""
     model = kaelum.services.learned.state.component(RewardModel)
-    model._skill = Skill(queries=60, mean=0.95, squares=0.1)  # pyright: ignore[reportPrivateUsage]
+    model._skills[kaelum.services.model_name] = Skill(queries=60, mean=0.95, squares=0.1)  # pyright: ignore[reportPrivateUsage]
 
 
 def test_without_a_reward_model_no_score_counts_however_skilled_it_is(contending: Contending) -> None:
@@ -142,9 +142,10 @@ def test_noise_is_uniform_repeatable_blind_to_outcomes_and_measured(contending: 
         made = replace(episode, id=name, features=features)
         usual.learn_episode(made)
         noise.learn_episode(made)
-    assert noise.skill().queries == usual.skill().queries == len(names), "measured as ever"
-    assert abs(noise.skill().mean - 0.5) < 0.1
-    assert noise.skill().weight == 0.0
+    measured = noise.skill(kaelum.services.model_name)
+    assert measured.queries == usual.skill(kaelum.services.model_name).queries == len(names), "measured as ever"
+    assert abs(measured.mean - 0.5) < 0.1
+    assert measured.weight == 0.0
 
     episode = episodes[1]
     scores = np.array([min(one) for one in noise.score(episode.features, episode.rollouts)])

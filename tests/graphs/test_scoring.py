@@ -27,7 +27,7 @@ def tree_of(kaelum: object, answer_id: str) -> tuple[SearchTree, dict[str, objec
 def test_a_skilled_reward_model_scores_the_steps_and_leaves_a_quarter_blind(make_kaelum: MakeKaelum) -> None:
     kaelum = make_kaelum(scattered, wave_size=16, max_reflections=0, cache=False, early_stop=False)
     model = kaelum.services.learned.state.component(RewardModel)
-    model._skill = Skill(queries=60, mean=0.95, squares=0.1)  # pyright: ignore[reportPrivateUsage]
+    model._skills[kaelum.services.model_name] = Skill(queries=60, mean=0.95, squares=0.1)  # pyright: ignore[reportPrivateUsage]
     answer = kaelum.ask(APPLES, worker="math", sims=64)
     tree, route = tree_of(kaelum, answer.id)
     assert route["scored_by"] == PRM

@@ -31,6 +31,7 @@ def test_an_answered_query_is_kept_for_the_learners(make_kaelum: MakeKaelum) -> 
     answer = kaelum.ask(EQUATION, worker="math", sims=4)
     (seen,) = seen_of(kaelum)
     assert seen.id == answer.id
+    assert seen.model == kaelum.services.model_name != ""  # type: ignore[attr-defined]
     assert seen.forced
     assert not seen.exhausted, "a seeded search is never a full run"
     assert len(seen.rollouts) == 4
