@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
-from functools import cache
 
 from threadpoolctl import ThreadpoolController
 
@@ -25,10 +24,6 @@ def one_thread() -> Generator[None]:
     import torch  # not above: those who only list versions need not wait for it
 
     torch.get_num_threads()  # torch sets the number of a thread that it sees for the first time
-    with _TURN, _pools().limit(limits=1):
+    # Looked for anew, which takes a millisecond: a library that is loaded later brings a pool of its own.
+    with _TURN, ThreadpoolController().limit(limits=1):
         yield
-
-
-@cache
-def _pools() -> ThreadpoolController:
-    return ThreadpoolController()
