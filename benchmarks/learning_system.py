@@ -48,10 +48,9 @@ from kaelum_graph.measurements import confidences
 from kaelum_graph.posterior import Standing, representative_candidate, vote_weights, weigh
 from kaelum_graph.reward import path_score
 from kaelum_graph.router import Router
-from kaelum_graph.stopping import FIRST_WAVE
 from kaelum_graph.types import Candidate, RolloutId, WorkerName
 
-BUDGET, LARGEST_WAVE = 8, 16
+BUDGET, FIRST_WAVE, LARGEST_WAVE = 8, 4, 16
 CHECKPOINTS = (0, 50, 100, 200, 300, 400, 500)
 BUDGETS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 20, 24)
 VARIANTS = {

@@ -58,6 +58,7 @@ SEARCHES: dict[str, Contender] = {
     NO_SCORES: Contender(scores="none"),
     RANDOM_SCORES: Contender(scores="random"),
     TRUSTED_NOISE: Contender(scores="trusted"),
+    "search, first wave of two": Contender(options={"first_wave": 2}),
     "search, no early stopping": Contender(options={"early_stop": False}),
     "search, no reflection": Contender(options={"max_reflections": 0}),
     "search, no verifiers": Contender(verifiers=False),

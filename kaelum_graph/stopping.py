@@ -9,9 +9,6 @@ from kaelum_graph.clusters import cluster
 from kaelum_graph.posterior import mass
 from kaelum_graph.tree import SearchTree
 
-FIRST_WAVE = 4
-"""Rollouts of the first wave: the fewest whose agreement can end a search."""
-
 
 def leader_is_certain(leader: int, runner_up: int, *, certainty: float = 0.95) -> bool:
     """Sequential test on the leading cluster's margin, after adaptive consistency (Aggarwal et al. 2023).

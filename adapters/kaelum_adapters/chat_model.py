@@ -90,6 +90,7 @@ class ChatKaelum(BaseChatModel):
     depth: int | None = None
     early_stop: bool | None = None
     effort: Effort | None = None
+    first_wave: int | None = None
     judge: Literal["auto", "on", "off"] | None = None
     learning: bool | None = None
     max_reflections: int | None = None

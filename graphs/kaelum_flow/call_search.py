@@ -38,7 +38,6 @@ from kaelum_graph.calls import (
 from kaelum_graph.config import Settings
 from kaelum_graph.models.base import CancelToken, Delta, Generation, GenerationRequest, OnDelta, Sample, Sampling
 from kaelum_graph.router import EFFORT_BUDGETS
-from kaelum_graph.stopping import FIRST_WAVE
 from kaelum_graph.types import Json, Query, RolloutId, ToolCall
 from kaelum_graph.workers.conversation import plain_conversation
 
@@ -153,7 +152,7 @@ class _CallSearch:
         """Draw waves, and leave why that ended in `halt`."""
         self._writer(self.event())
         while len(self.candidates) < self.budget:
-            wanted = FIRST_WAVE if not self.waves else LATER_WAVE
+            wanted = LATER_WAVE if self.waves else self._settings.first_wave
             self._draw(min(wanted, self._settings.wave_size, self.budget - len(self.candidates)))
             self._writer(self.event())
             if (spent := self._over()) is not None:

@@ -41,7 +41,7 @@ from kaelum_graph.learning.service import harmless
 from kaelum_graph.learning.stop_looks import look_at
 from kaelum_graph.models.base import CancelToken
 from kaelum_graph.sandbox import HurriedSandbox
-from kaelum_graph.stopping import FIRST_WAVE, evidence_halt
+from kaelum_graph.stopping import evidence_halt
 from kaelum_graph.tree import ROLLOUTS, SearchTree, select
 from kaelum_graph.types import Json, RolloutId
 from kaelum_graph.widening import widened
@@ -150,11 +150,12 @@ def build_lats(services: Services) -> StateGraph[Any, Any, Any, Any]:
 
 
 def wave_slots(tree: SearchTree, settings: Settings) -> int:
-    """Rollouts of the next wave, as many as there are already: 4, 4, 8, 16, … up to the wave size.
+    """Rollouts of the next wave, as many as there are already: with a first one of 4, 4, 4, 8, 16, … up to the wave
+    size.
 
     So easy queries stop soon, and hard ones fill batches.
     """
-    return min(settings.wave_size, max(FIRST_WAVE, len(tree.rollouts)))
+    return min(settings.wave_size, max(settings.first_wave, len(tree.rollouts)))
 
 
 def affordable(state: KaelumState, settings: Settings) -> int:
@@ -184,11 +185,11 @@ def after_backpropagate(state: KaelumState) -> str:
     return END if state.get("halt") else "select"
 
 
-def settled(services: Services, state: KaelumState, tree: SearchTree) -> bool:
+def settled(services: Services, state: KaelumState, settings: Settings, tree: SearchTree) -> bool:
     """Whether the stop head expects nothing better of what is left; never in a search that runs on for it to learn."""
     route = current_route(state)
     # A wave that was cut for want of places is a look the head knows nothing of.
-    if route.get("full_run") or len(tree.rollouts) < FIRST_WAVE:
+    if route.get("full_run") or len(tree.rollouts) < settings.first_wave:
         return False
     rollouts, _ = seen_rollouts(*proposing(tree), {})
     return services.learned.stop_head.should_stop(look_at(rollouts, budget=route["rollouts"]))
@@ -203,7 +204,7 @@ def halt_reason(services: Services, state: KaelumState, settings: Settings, tree
     known = state.get("overruled") or (state.get("earlier") or {}).get("stop_reason")
 
     def settles() -> bool:
-        return harmless("the stop head", lambda: settled(services, state, tree), otherwise=False)
+        return harmless("the stop head", lambda: settled(services, state, settings, tree), otherwise=False)
 
     halt = evidence_halt(tree, may_reflect=may_reflect, settled=settles)
     # Where nothing stands there is something to reflect on, which is no end of the search.

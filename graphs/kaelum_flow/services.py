@@ -47,9 +47,9 @@ def unheard(notice: str) -> None:
 
 PER_QUERY = frozenset(
     {
-        "answers", "cache", "deadline", "depth", "early_stop", "effort", "judge", "learning", "max_reflections",
-        "max_tokens", "min_confidence", "prm_threshold", "routing", "seed", "sims", "temperature", "token_budget",
-        "top_p", "wave_size", "worker",
+        "answers", "cache", "deadline", "depth", "early_stop", "effort", "first_wave", "judge", "learning",
+        "max_reflections", "max_tokens", "min_confidence", "prm_threshold", "routing", "seed", "sims", "temperature",
+        "token_budget", "top_p", "wave_size", "worker",
     }
 )  # fmt: skip
 """Settings that a single query may override; the others belong to the process."""
@@ -314,6 +314,7 @@ class Services:
             self.settings.data_dir,
             router=self.router,
             learning=self.settings.learning,
+            first=self.settings.first_wave,
             most=self.settings.wave_size,
             reward_model=self.make_reward_model,
         )

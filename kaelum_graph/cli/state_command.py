@@ -325,7 +325,7 @@ def make_state(settings: Settings) -> Callable[[], LearnedState]:
     workers = {name: (one.description, *one.examples) for name, one in all_workers().items()}
     encoder = Encoder(resolve_encoder(cache_dir=settings.cache_dir, hub=settings.hub))
     router = Router(workers=workers, encoder=encoder)
-    return lambda: new_state(router, most=settings.wave_size)
+    return lambda: new_state(router, first=settings.first_wave, most=settings.wave_size)
 
 
 def _row(version: Version, versions: Versions) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from kaelum_graph.learning.state import LearnedState
 from kaelum_graph.learning.stop_head import StopHead
 from kaelum_graph.learning.versions import Versions
 from kaelum_graph.router import Router
-from kaelum_graph.stopping import FIRST_WAVE
 from kaelum_graph.storage import Storage
 from kaelum_graph.types import Array, WorkerName
 
@@ -42,8 +41,11 @@ MakeRewardModel = Callable[..., RewardModel]
 """`RewardModel`, or something that takes its arguments and gives one that a measurement puts in its place."""
 
 
-def new_state(router: Router, *, most: int = 16, reward_model: MakeRewardModel = RewardModel) -> LearnedState:
-    """A state that has learned nothing, for this router's workers and searches with at most `most` rollouts a wave.
+def new_state(
+    router: Router, *, first: int = 4, most: int = 16, reward_model: MakeRewardModel = RewardModel
+) -> LearnedState:
+    """A state that has learned nothing, for this router's workers and searches whose first wave has `first` rollouts
+    and none more than `most`.
 
     A component may read those that stand before it.
     """
@@ -54,7 +56,7 @@ def new_state(router: Router, *, most: int = 16, reward_model: MakeRewardModel =
             RewardDeltas(),
             RouterLearner.of(router, noise),
             reward_model(noise=noise, workers=router.workers, prototypes=router.prototypes),
-            StopHead(first=FIRST_WAVE, most=most),
+            StopHead(first=first, most=most),
         ]
     )
 
@@ -73,10 +75,11 @@ class Learning:
         *,
         router: Router,
         learning: bool,
+        first: int = 4,
         most: int = 16,
         reward_model: MakeRewardModel = RewardModel,
     ) -> None:
-        """`most`: rollouts of a search's largest wave.
+        """`first` and `most`: rollouts of a search's first and largest wave.
 
         Where the folder can't be used (a full disk), searches go on with nothing learned, and the log says so.
         """
@@ -87,7 +90,7 @@ class Learning:
         self._lock = threading.Lock()
 
         def make_state() -> LearnedState:
-            return new_state(router, most=most, reward_model=reward_model)
+            return new_state(router, first=first, most=most, reward_model=reward_model)
 
         try:
             self._learner = Learner(storage, versions_of(data_dir), make_state, keep=KEPT_VERSIONS)

@@ -116,6 +116,16 @@ def test_waves_double_up_to_their_bound(make_kaelum: MakeKaelum) -> None:
     assert sizes == [4, 4, 8, 10, 6]
 
 
+def test_a_first_wave_of_two_ends_a_search_whose_two_rollouts_agree(make_kaelum: MakeKaelum) -> None:
+    kaelum = make_kaelum(lambda request, k: boxed("7"), max_reflections=0)
+    answer = kaelum.ask(APPLES, worker="math", sims=16, first_wave=2)
+    assert (answer.cost.rollouts, answer.stop_reason) == (2, "margin")
+    scattered = make_kaelum(lambda request, k: boxed(str(k)), max_reflections=0, first_wave=2, cache=False)
+    answer = scattered.ask(APPLES, worker="math", sims=16)
+    sizes = [sum(one["wave"] == wave for one in rollouts_of(answer)) for wave in range(1, answer.cost.waves + 1)]
+    assert sizes == [2, 2, 4, 8]
+
+
 def test_a_branch_hangs_what_it_added_below_the_step_that_it_began_from(make_kaelum: MakeKaelum) -> None:
     def script(request: GenerationRequest, k: int) -> str:
         if request.partial_answer:
