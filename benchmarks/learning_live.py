@@ -5,7 +5,8 @@
 The bank's stream is learned from as `learning_system.py` does (its first order), the state is put into a data folder,
 and two Kaelums that learn nothing more, one with that state and one without, answer the same new queries: of the
 families of the stream and of those never streamed, from a seed that nothing was made or learned with. Both have the
-same budget of rollouts and share the model. `right` is the benchmark's scorer's word.
+same budget of rollouts, and what both ask the model for is drawn once: they differ by what they learned, not by luck.
+`right` is the benchmark's scorer's word.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.bank import STREAMED, UNSEEN
 from benchmarks.learning_system import BUDGET, stream
+from benchmarks.recorded import RecordedModel
 from benchmarks.replay import bank_queries
 from benchmarks.suites import PROSE, seed_of
 from benchmarks.tasks import Task, tasks
@@ -109,7 +111,11 @@ def run(arguments: argparse.Namespace, kept: Kept) -> None:
     random.Random(0).shuffle(left)
     if not left:
         return
-    model = load(arguments.model)
+    draws = arguments.keep / "draws.jsonl.gz"
+    # Entropies and hidden states, which the reward model reads, are shared too, but not recorded.
+    draws.unlink(missing_ok=True)
+    backend = load(arguments.model)
+    model = RecordedModel(draws, name=backend.name, load=lambda: backend)
     teach(arguments.keep / "learned", arguments.folder, model.name)
     options: dict[str, Any] = {"cache": False, "learning": False}
     kaelums = {name: Kaelum(Settings(data_dir=arguments.keep / name, **options), model=model) for name in VARIANTS}
