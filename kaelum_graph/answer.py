@@ -20,7 +20,8 @@ Stage = Literal["call", "cache", "route", "sources", "wave", "verify", "reflect"
 class Cost:
     """What an answer took. A cache hit costs no rollouts and no tokens, but for the choice whether to call tools.
 
-    `rollouts` and `waves` count the turns sampled for that choice too.
+    `rollouts` and `waves` count the turns sampled for that choice too. `seconds` is without the time in which a process
+    loads its model.
     """
 
     prompt_tokens: int = 0

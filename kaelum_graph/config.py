@@ -59,7 +59,10 @@ class Settings(BaseModel):
         default=None, ge=1, description="most completion tokens for one query; unset: no limit"
     )
     deadline: float | None = Field(
-        default=None, gt=0, allow_inf_nan=False, description="seconds until the best answer so far is given"
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="seconds until the best answer so far is given; loading the model is not counted",
     )
     prm_threshold: float = Field(
         default=0.0, ge=0, le=1, description="lowest reward-model score at which a rollout may be the answer"

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class KaelumError(Exception):
     """Base of every error this package raises on purpose.
 
-    `str(error)` is the one line a user sees; `exit_code` is what the command line returns.
+    `str(error)` is the one line a user sees; `exit_code` is what the command line returns. `quoted` is the part of the
+    line that may hold prompts or answers, as a model or its server wrote it: logs leave it out.
     """
 
     exit_code: int = 1
+    quoted: str = ""
+
+    def quoting(self, text: str) -> Self:
+        """This error, `text` in its line being a quotation."""
+        self.quoted = text
+        return self
+
+    @property
+    def without_quotation(self) -> str:
+        """The line for a log."""
+        return str(self).replace(self.quoted, "…") if self.quoted else str(self)
 
 
 class UsageError(KaelumError):
@@ -30,6 +44,10 @@ class ModelError(KaelumError):
     """The policy model could not do its work."""
 
     exit_code = 3
+
+
+class FormError(ModelError):
+    """The model can't put its answer in the form that was asked for. Asked again it would most likely fail again."""
 
 
 class WeightsError(ModelError):

@@ -17,13 +17,13 @@ from kaelum_graph.calibration import VoteCalibration, Votes
 from kaelum_graph.clusters import Cluster, cluster
 from kaelum_graph.evidence import Evidence
 from kaelum_graph.operators import OperatorPriors, Outcomes, outcomes_of
-from kaelum_graph.posterior import vote_weights, weigh
+from kaelum_graph.posterior import form_checked, vote_weights, weigh
 from kaelum_graph.reward import SOURCE, path_score
 from kaelum_graph.skill import Skill, within_query_auroc
 from kaelum_graph.storage import Storage
 from kaelum_graph.tree import Operator, Rollout, SearchTree
 from kaelum_graph.types import Candidate, EpisodeId, Json, WorkerName
-from kaelum_graph.verdict import form_checked, learned_scores
+from kaelum_graph.verdict import learned_scores
 
 
 class Measurements:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from kaelum_graph.clusters import Cluster
@@ -213,6 +213,20 @@ def votes_on_answer(votes: Sequence[Evidence]) -> list[Evidence]:
     """
     held = any(vote.source == FORM and vote.outcome != "fail" for vote in votes)
     return [vote for vote in votes if not (held and vote.source == FORM and vote.outcome == "fail")]
+
+
+def form_checked(evidence: Sequence[Evidence]) -> bool:
+    """True when all anchored votes are about the answer's form: its length, its lines, the words it must have."""
+    anchored = [vote for vote in evidence if vote.tier.anchored and vote.outcome != "unscored"]
+    return bool(anchored) and all(vote.source == FORM and vote.outcome == "pass" for vote in anchored)
+
+
+def without_passed_form(evidence: Sequence[Evidence]) -> tuple[Evidence, ...]:
+    """The votes, those that a right form won unscored: it says nothing for a value."""
+    return tuple(
+        replace(vote, outcome="unscored") if vote.source == FORM and vote.outcome == "pass" else vote
+        for vote in evidence
+    )
 
 
 def anchored_vote(votes: Sequence[Evidence]) -> tuple[Anchored, Tier | None]:

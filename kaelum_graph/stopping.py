@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from kaelum_graph.clusters import cluster
-from kaelum_graph.posterior import mass
+from kaelum_graph.posterior import form_checked, mass
 from kaelum_graph.tree import SearchTree
 
 
@@ -29,14 +29,17 @@ def standing_answers(tree: SearchTree) -> list[tuple[str, int]]:
     return sorted(counts, key=lambda pair: -pair[1])
 
 
-def evidence_halt(tree: SearchTree, *, may_reflect: bool, settled: Callable[[], bool] | None = None) -> str | None:
+def evidence_halt(
+    tree: SearchTree, *, may_reflect: bool, drafts: bool = True, settled: Callable[[], bool] | None = None
+) -> str | None:
     """Why the evidence so far ends the search, or None.
 
-    "verified": an answer passed an anchored check. "margin": the leader can hardly be overtaken, by the sequential test
-    or, where it is given, by what `settled` (a learned stop head) says. "refuted": nothing found so far stands, and a
-    reflection is left that may help more than further draws of the same kind.
+    "verified": an answer passed an anchored check, of more than its form unless `drafts` are asked for. "margin": the
+    leader can hardly be overtaken, by the sequential test or, where it is given, by what `settled` (a learned stop
+    head) says. "refuted": nothing found so far stands, and a reflection is left that may help more than further draws
+    of the same kind.
     """
-    if any(rollout.outcome == "pass" for rollout in tree.rollouts):
+    if any(one.outcome == "pass" and (drafts or not form_checked(one.evidence)) for one in tree.rollouts):
         return "verified"
     standing = standing_answers(tree)
     if not standing:

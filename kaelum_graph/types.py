@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NewType, TypeAlias
 
@@ -72,6 +72,15 @@ class Message:
     content: str
     calls: tuple[ToolCall, ...] = ()
     call_id: str = ""
+
+
+def joined(parts: Iterable[str]) -> str:
+    """One text out of the parts of a turn: a line's end between two that no white space keeps apart."""
+    text = ""
+    for part in parts:
+        apart = not text or not part or text[-1].isspace() or part[0].isspace()
+        text += part if apart else f"\n{part}"
+    return text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,12 +9,23 @@ from pydantic import TypeAdapter
 
 from kaelum_graph.answer import Alternative, Choice, Status
 from kaelum_graph.clusters import cluster
-from kaelum_graph.evidence import FORM, Evidence, ModelScore
+from kaelum_graph.evidence import Evidence, ModelScore
 from kaelum_graph.observations import said_after, shown
-from kaelum_graph.posterior import CEILING, Anchored, Standing, representative_candidate, vote_weights, weigh
+from kaelum_graph.posterior import (
+    CEILING,
+    Anchored,
+    Standing,
+    form_checked,
+    representative_candidate,
+    vote_weights,
+    weigh,
+    without_passed_form,
+)
 from kaelum_graph.reward import SOURCE, path_score
 from kaelum_graph.tree import SearchTree
 from kaelum_graph.types import Candidate, Json, RolloutId, WorkerName
+
+CUT = "The text was cut at its greatest length (max_tokens) before it came to an answer."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,16 +79,19 @@ def decide(
     """Weigh the answer clusters of a tree's rollouts and judge the leader.
 
     It passes on an anchored check of more than its form; without one when its confidence is at least `min_confidence`
-    and the mean score of its path's steps, where the model gives one, is at least `prm_threshold`. `worker` is named
-    when no rollout answered; the answer of a worker in `prose` is its text, not a value in it. A learned reward model's
-    scores weigh the votes by `trust`, its measured skill. `ordered`: whether scores order what is level. With `answers`
-    above 1 up to that many distinct ones are given as `choices`; what a check refuted is none of them while anything
-    else stands.
+    and the mean score of its path's steps, where the model gives one, is at least `prm_threshold`. `worker` is the one
+    that was asked first, and named when no rollout answered; the answer of a worker in `prose` is its text, not a value
+    in it, and only where one of those was asked first does a draft's form put it before what others say. A learned
+    reward model's scores weigh the votes by `trust`, its measured skill. `ordered`: whether scores order what is level.
+    With `answers` above 1 up to that many distinct ones are given as `choices`; what a check refuted is none of them
+    while anything else stands.
     """
     candidates = [rollout.candidate for rollout in tree.rollouts]
     scores = [path_score(rollout.step_scores, source=rollout.scored_by) for rollout in tree.rollouts]
     order = scores if ordered else None
-    evidence = [rollout.evidence for rollout in tree.rollouts]
+    evidence = [
+        rollout.evidence if worker in prose else without_passed_form(rollout.evidence) for rollout in tree.rollouts
+    ]
     groups = cluster([candidate.answer for candidate in candidates])
     prefixes = tree.prefixes()
     standings = [
@@ -92,6 +106,8 @@ def decide(
             calibrate=calibrate,
         )
     ]
+    # What was verified comes before what only has the form.
+    standings.sort(key=lambda standing: standing.anchored != "pass")
     if not standings:
         reasons = failures(tree)
         return Verdict(
@@ -122,6 +138,11 @@ def decide(
     chosen, score, best = shown(leader)
     passed = best.status != "unsure"
     others = [item for item in standings[1:] if item.anchored != "fail" or leader.anchored == "fail"]
+    notice = ""
+    if passed and form_checked(leader.evidence):
+        notice = "only the form was checked, not what the text says."
+    elif not passed and all(rollout.finish == "length" for rollout in tree.rollouts):
+        notice = "every text was cut at its greatest length (max_tokens)."
     return Verdict(
         passed=passed,
         status=best.status,
@@ -143,9 +164,7 @@ def decide(
         reasons=() if passed else failures(tree),
         path_score=score.value if score else None,
         rollout=chosen.rollout_id,
-        notices=("only the form was checked, not what the text says.",)
-        if passed and form_checked(leader.evidence)
-        else (),
+        notices=(notice,) if notice else (),
     )
 
 
@@ -159,12 +178,6 @@ def learned_scores(tree: SearchTree, scores: Sequence[ModelScore | None]) -> lis
         None if one.scored_by == SOURCE or one.candidate.answer is None else score
         for one, score in zip(tree.rollouts, scores, strict=True)
     ]
-
-
-def form_checked(evidence: Sequence[Evidence]) -> bool:
-    """True when all anchored votes are about the answer's form: its length, its lines, the words it must have."""
-    anchored = [vote for vote in evidence if vote.tier.anchored and vote.outcome != "unscored"]
-    return bool(anchored) and all(vote.source == FORM and vote.outcome == "pass" for vote in anchored)
 
 
 def unless_form_alone(standing: Standing) -> Standing:
@@ -189,7 +202,8 @@ def failures(tree: SearchTree, *, most: int = 3) -> tuple[str, ...]:
     for rollout in tree.rollouts:
         messages = {vote.reason for vote in rollout.evidence if vote.outcome == "fail" and vote.reason}
         if rollout.candidate.error:
-            messages.add(rollout.candidate.error)
+            cut = rollout.finish == "length" and rollout.candidate.answer is None
+            messages.add(CUT if cut else rollout.candidate.error)
         for message in sorted(messages):
             counts[message] = counts.get(message, 0) + 1
     return tuple(sorted(counts, key=lambda message: -counts[message])[:most])

@@ -23,7 +23,6 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr, mo
 
 from kaelum_adapters.chat_form import called, structured
 from kaelum_adapters.chat_request import (
-    check_texts,
     choice_of,
     shape_of,
     tools_of,
@@ -291,7 +290,8 @@ class ChatKaelum(BaseChatModel):
         return structured(self, schema, method=method, include_raw=include_raw, strict=strict)
 
     def _turn(self, ask: ChatAsk) -> ChatTurn:
-        return ChatTurn(ask, prompt_tokens=prompt_length(self.kaelum.services.model, ask.conversation))
+        model = self.kaelum.services.model
+        return ChatTurn(ask, prompt_tokens=prompt_length(model, ask.conversation, ask.tools, ask.tool_choice))
 
     def _events(self, ask: ChatAsk) -> Any:
         return self.kaelum.stream(ask.question, **ask.arguments)
@@ -301,7 +301,6 @@ class ChatKaelum(BaseChatModel):
 
     def _ask(self, messages: Sequence[BaseMessage], stop: list[str] | None, given: Json) -> ChatAsk:
         check_arguments(given)
-        check_texts(messages)
         question, turns = asked(cast("Sequence[AnyMessage]", with_answered_calls(messages)))
         tools = tools_of(given.get("tools") or ())
         choice = choice_of(given.get("tool_choice"), tools, parallel=given.get("parallel_tool_calls"))

@@ -16,26 +16,7 @@ from kaelum_graph.errors import UsageError
 from kaelum_graph.types import Json, Shape, Tool, ToolChoice
 
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
-TEXT_PARTS = frozenset({"text", "input_text", "output_text", "plain_text"})
-MEDIA_PARTS = frozenset(
-    {"audio", "document", "file", "image", "image_generation_call", "image_url", "input_audio", "input_file",
-     "input_image", "media", "output_audio", "text-plain", "video"}
-)  # fmt: skip
-"""Parts that an assistant's turn may not hold either; its reasoning and its calls it may."""
 REQUIRED = ("any", "required", True)
-
-
-def check_texts(messages: Sequence[BaseMessage]) -> None:
-    """Raise `UsageError` for a part of a message that this model would have to leave unread, such as an image.
-
-    An assistant's own turns may hold reasoning and calls beside their text: those stand elsewhere in the message.
-    """
-    for place, message in enumerate(messages):
-        for part in [] if isinstance(message.content, str) else message.content:
-            kind = "text" if isinstance(part, str) else part.get("type")
-            unread = kind in MEDIA_PARTS if isinstance(message, AIMessage) else kind not in TEXT_PARTS
-            if unread:
-                raise UsageError(f"messages.{place}.content: this model reads text only; '{kind}' can't be sent.")
 
 
 def with_answered_calls(messages: Sequence[BaseMessage]) -> list[BaseMessage]:

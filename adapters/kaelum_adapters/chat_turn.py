@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import uuid4
 
 from langchain_core.language_models import ModelProfile
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolCallChunk
@@ -14,6 +13,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 
 from kaelum_adapters.openai_api.exchange import Reply, Usage
 from kaelum_adapters.replies import replies_of, until, usage_of
+from kaelum_adapters.reply_ids import again
 from kaelum_adapters.thinking import Thinking
 from kaelum_flow.messages import ABOUT_KEY, about, message_call, own_id
 from kaelum_graph.answer import Answer, Choice, Event, Progress, TextDelta
@@ -100,7 +100,7 @@ class ChatTurn:
                 self._id = own_id(event.data["id"], self._ask.messages)
                 if event.stage == "cache" and event.data.get("state") == "hit":
                     # The same answer may be given in many turns, also in some that this model is not shown.
-                    self._id = f"{event.data['id']}-{uuid4().hex[:8]}"
+                    self._id = again(event.data["id"])
             self._waiting += self._thinking.about(event)
             if self._id is not None and self._waiting:
                 self._reasoning += self._waiting

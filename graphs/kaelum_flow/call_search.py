@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
+from typing import cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import StreamWriter
@@ -67,11 +68,16 @@ class CallNode:
         tools, choice = requested_tools(request), requested_choice(request)
         if not may_call(tools, choice) or state.get("earlier"):
             return {"called": None}
+        # The query's time goes on once the model is loaded, which only the first one waits for.
+        started_at = state.get("started_at", time.time()) + self.services.load()
+        state = cast("KaelumState", {**state, "started_at": started_at})
         settings, query = self.services.settings_for(current_options(state)), current_query(state)
-        search = _CallSearch(self.services, state, settings, query, cancel=cancel_token(config), writer=writer)
+        cancel = cancel_token(self.services, config)
+        search = _CallSearch(self.services, state, settings, query, cancel=cancel, writer=writer)
         search.run()
         result = search.standing()
         update: Json = {
+            "started_at": started_at,
             "called": packed(
                 {
                     "candidates": CANDIDATES.dump_python(search.candidates, mode="json"),

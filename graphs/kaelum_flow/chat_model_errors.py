@@ -32,7 +32,8 @@ def read_chat_model_failure(
     if isinstance(error, KaelumError):
         return Failure(error=error)
     if isinstance(error, TimeoutError):
-        return Failure(error=UpstreamError(f"{server.address} stopped answering: {server.hide(str(error))}"))
+        shown = server.hide(str(error))
+        return Failure(error=UpstreamError(f"{server.address} stopped answering: {shown}").quoting(shown))
     detail = str(error) or type(error).__name__
     shown = server.hide(detail if isinstance(error, langchain.ModelError) else f"{type(error).__name__}: {detail}")
     if isinstance(error, langchain.ContextOverflowError):
@@ -40,12 +41,14 @@ def read_chat_model_failure(
     param = getattr(error, "param", None)
     refused = refused_parameter(detail, param=param if isinstance(param, str) else None, sent=sent)
     if refused:
-        return Failure(error=RefusedRequest(f"{server.address} does not accept {refused}: {shown}"), refused=refused)
+        line = f"{server.address} does not accept {refused}: {shown}"
+        return Failure(error=RefusedRequest(line).quoting(shown), refused=refused)
     status = getattr(error, "status_code", None)
     if status in (None, 400, 413, 422) and (numbers := context_overflow(detail)):
         return overflow_failure(numbers, detail, server, prompt_tokens)
     if isinstance(error, LOST) or status in LOST_STATUS or type(error).__name__ in LOST_NAMES:
-        return Failure(error=UpstreamError(f"{server.address} is out of reach: {shown}"), lost_backend=True)
+        line = f"{server.address} is out of reach: {shown}"
+        return Failure(error=UpstreamError(line).quoting(shown), lost_backend=True)
     refusal = isinstance(error, langchain.ModelInvalidRequestError | ValueError) or status in (400, 422)
     kind = RefusedRequest if refusal else UpstreamError
-    return Failure(error=kind(f"{server.address} failed: {shown}"))
+    return Failure(error=kind(f"{server.address} failed: {shown}").quoting(shown))

@@ -19,11 +19,14 @@ from kaelum_graph.workers import worker as find_worker
 
 MOST_ROLLOUTS = 256
 """Most rollouts that one run may add, as `sims` allows."""
+NO_FULL_RUN: Json = {"full_run": False, "full_share": 0.0, "beyond_share": 0.0}
+"""In the route of a search that goes on: whether to run to the budget was drawn for the search that it was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlierSearch:
-    """A stored episode that has a tree. `options` are the per-query settings in force, `waves` those it took."""
+    """A stored episode that has a tree. `options` are the per-query settings in force, `waves` those it took,
+    `answer` has the answer's value, text and confidence."""
 
     episode_id: EpisodeId
     query: str
@@ -37,6 +40,7 @@ class EarlierSearch:
     reflections: list[str]
     stop_reason: str
     model: str
+    answer: Json
 
     def request(self, overrides: Mapping[str, object]) -> Json:
         """The request of the run that goes on: its own query, its options unless overridden.
@@ -58,6 +62,8 @@ class EarlierSearch:
             "waves": self.waves,
             "stop_reason": self.stop_reason,
             "model": self.model,
+            "sims": self.options.get("sims"),
+            "answer": self.answer,
         }
 
 
@@ -91,6 +97,7 @@ def read_earlier(storage: Storage, name: str, *, tenant: str = "") -> EarlierSea
         reflections=list(record.get("reflections") or []),
         stop_reason=answer["stop_reason"],
         model=answer["model"],
+        answer={key: answer[key] for key in ("answer", "text", "confidence")},
     )
 
 

@@ -10,7 +10,7 @@ from typing import cast
 from langgraph.types import StreamWriter
 
 from kaelum_flow.rollouts import measures_json, request_for, sample_json, simulation_json
-from kaelum_flow.services import Services
+from kaelum_flow.services import Services, wave_threads
 from kaelum_flow.state import (
     KaelumState,
     current_options,
@@ -57,16 +57,17 @@ def generate_wave(
     left = seconds_left(state, settings.deadline)
     pauses = [pauses_of(services, state, simulation) for simulation, _ in plans]
     requests = [request_for(services, state, tree, settings, simulation, count) for simulation, count in plans]
-    acted = act(
-        services.model,
-        [releasing(grant, request, observe) for request, observe in zip(requests, pauses, strict=True)],
-        pauses,
-        sandbox=services.sandbox,
-        pool=services.pool,
-        deadline=None if left is None else time.monotonic() + left,
-        cancel=cancel,
-        on_delta=wave_progress(state, tree, writer),
-    )
+    with wave_threads() as threads:
+        acted = act(
+            services.model,
+            [releasing(grant, request, observe) for request, observe in zip(requests, pauses, strict=True)],
+            pauses,
+            sandbox=services.sandbox,
+            pool=threads,
+            deadline=None if left is None else time.monotonic() + left,
+            cancel=cancel,
+            on_delta=wave_progress(state, tree, writer),
+        )
     raise_if_all_failed(acted, earlier=len(tree.rollouts) > (state.get("earlier") or {}).get("rollouts", 0))
     wave: list[Json] = []
     measured: list[Json] = []

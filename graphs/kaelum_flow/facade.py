@@ -278,7 +278,10 @@ class Kaelum(Ratings):
         return self.services.state_version
 
     def close(self) -> None:
-        """Free the model, the sandbox and the store. Idempotent."""
+        """End the queries under way and free the model, the sandbox and the store. Idempotent.
+
+        Queries get a moment to give what they have, as `cancelled`; after it, and for good, there is a `UsageError`.
+        """
         self.services.close()
 
     def __enter__(self) -> Self:
@@ -324,21 +327,23 @@ class Kaelum(Ratings):
 
     def _events(self, state: Json, cancel: CancelToken | None) -> Iterator[Event]:
         token = CancelToken(cancel)
-        try:
-            for _, mode, data in self.graph.stream(state, run_config(token), stream_mode=MODES, subgraphs=True):
-                if event := event_of(mode, data):
-                    yield event
-        finally:
-            token.cancel()
+        with self.services.query_under_way():
+            try:
+                for _, mode, data in self.graph.stream(state, run_config(token), stream_mode=MODES, subgraphs=True):
+                    if event := event_of(mode, data):
+                        yield event
+            finally:
+                token.cancel()
 
     async def _aevents(self, state: Json, cancel: CancelToken | None) -> AsyncIterator[Event]:
-        token = CancelToken(cancel)
-        try:
-            async for _, mode, data in self.graph.astream(state, run_config(token), stream_mode=MODES, subgraphs=True):
-                if event := event_of(mode, data):
-                    yield event
-        finally:
-            token.cancel()
+        token, events = CancelToken(cancel), self.graph.astream
+        with self.services.query_under_way():
+            try:
+                async for _, mode, data in events(state, run_config(token), stream_mode=MODES, subgraphs=True):
+                    if event := event_of(mode, data):
+                        yield event
+            finally:
+                token.cancel()
 
 
 def run_config(token: CancelToken) -> Any:

@@ -35,6 +35,12 @@ class FeatureShelf:
         with self._lock:
             return dict(self._searches.get(episode_id, {}))
 
+    def move(self, episode_id: str, other: str) -> None:
+        """Put those of a search under another id."""
+        with self._lock:
+            if (made := self._searches.pop(episode_id, None)) is not None:
+                self._searches[other] = made
+
     def drop(self, episode_id: str) -> None:
         """Forget a search."""
         with self._lock:

@@ -21,7 +21,7 @@ from kaelum_flow.plans import choices_for, in_arms
 from kaelum_flow.rollouts import judge, proposer, simulation_json
 from kaelum_flow.scoring import likelihood_weight, scored, sighted
 from kaelum_flow.seen import proposing, seen_rollouts
-from kaelum_flow.services import Services
+from kaelum_flow.services import Services, wave_threads
 from kaelum_flow.state import (
     KaelumState,
     LatsState,
@@ -41,6 +41,7 @@ from kaelum_graph.learning.service import harmless
 from kaelum_graph.learning.stop_looks import look_at
 from kaelum_graph.models.base import CancelToken
 from kaelum_graph.sandbox import HurriedSandbox
+from kaelum_graph.sandbox.process import CANCELLED as UNRUN
 from kaelum_graph.stopping import evidence_halt
 from kaelum_graph.tree import ROLLOUTS, SearchTree, select
 from kaelum_graph.types import Json, RolloutId
@@ -51,9 +52,10 @@ LEAST_TOKENS = 16
 """What a rollout needs to come to an answer at all; fewer are not worth sharing a token budget with."""
 
 
-def cancel_token(config: RunnableConfig) -> CancelToken | None:
-    """The caller's cancel token, carried in the run's configuration because it can't be checkpointed."""
-    return (config.get("configurable") or {}).get(CANCEL_KEY)
+def cancel_token(services: Services, config: RunnableConfig) -> CancelToken:
+    """Set by the caller, whose token is carried in the run's configuration because it can't be checkpointed, and where
+    the services are closed."""
+    return CancelToken((config.get("configurable") or {}).get(CANCEL_KEY), services.closing)
 
 
 def build_lats(services: Services) -> StateGraph[Any, Any, Any, Any]:
@@ -84,7 +86,7 @@ def build_lats(services: Services) -> StateGraph[Any, Any, Any, Any]:
         }
 
     def expand(state: KaelumState, config: RunnableConfig, writer: StreamWriter) -> Json:
-        return expand_wave(services, state, cancel=cancel_token(config), writer=writer)
+        return expand_wave(services, state, cancel=cancel_token(services, config), writer=writer)
 
     def evaluate(state: LatsState, config: RunnableConfig) -> Json:
         query, tree, wave = current_query(state), read_tree(state), state.get("waves", 0) + 1
@@ -92,30 +94,32 @@ def build_lats(services: Services) -> StateGraph[Any, Any, Any, Any]:
         # A search that another process resumes here has none.
         measured = state.get("measured") or [{}] * len(wave_items)
         items = [{**item, **own} for item, own in zip(wave_items, measured, strict=True)]
-        cancel = cancel_token(config) or services.closing
+        cancel = cancel_token(services, config)
         left = seconds_left(state, services.settings_for(current_options(state)).deadline)
         deadline = None if left is None else time.monotonic() + left
         hurried = HurriedSandbox(services.sandbox, deadline=deadline, cancel=cancel)
-        judging = [
-            services.pool.submit(
-                copy_context().run,
-                partial(
-                    judge,
-                    services,
-                    query,
-                    item,
-                    rollout_id=RolloutId(len(tree.rollouts) + index),
-                    wave=wave,
-                    prefix=tree.prefix(item["simulation"]["node_id"]),
-                    prm_weight=likelihood_weight(state),
-                    sandbox=hurried,
-                    deadline=deadline,
-                    cancel=cancel,
-                ),
-            )
-            for index, item in enumerate(items)
-        ]
-        rollouts, spent = with_judgement(services, state, [judged.result() for judged in judging], cancel=cancel)
+        with wave_threads() as threads:
+            judging = [
+                threads.submit(
+                    copy_context().run,
+                    partial(
+                        judge,
+                        services,
+                        query,
+                        item,
+                        rollout_id=RolloutId(len(tree.rollouts) + index),
+                        wave=wave,
+                        prefix=tree.prefix(item["simulation"]["node_id"]),
+                        prm_weight=likelihood_weight(state),
+                        sandbox=hurried,
+                        deadline=deadline,
+                        cancel=cancel,
+                    ),
+                )
+                for index, item in enumerate(items)
+            ]
+            judged = [each.result() for each in judging]
+        rollouts, spent = with_judgement(services, state, judged, cancel=cancel)
         rollouts = harmless(
             "the reward model", lambda: scored(services, state, tree, rollouts, items), otherwise=rollouts
         )
@@ -126,8 +130,7 @@ def build_lats(services: Services) -> StateGraph[Any, Any, Any, Any]:
         waves = state.get("waves", 0) + 1
         for rollout in ROLLOUTS.validate_python(read_wave(state)):
             tree.complete(rollout)
-        token = cancel_token(config)
-        cancelled = token is not None and token.cancelled
+        cancelled = cancel_token(services, config).cancelled
         told_of(state, writer)(wave_event(state, tree, waves))
         return {
             "tree": packed_tree(tree),
@@ -195,18 +198,27 @@ def settled(services: Services, state: KaelumState, settings: Settings, tree: Se
     return services.learned.stop_head.should_stop(look_at(rollouts, budget=route["rollouts"]))
 
 
+def cut_off(tree: SearchTree) -> bool:
+    """Whether the last wave lacks anything that it was to give: a rollout's end, or what its program comes to."""
+    last = [rollout for rollout in tree.rollouts if rollout.wave == tree.rollouts[-1].wave]
+    return any(one.finish == "deadline" or one.candidate.error == UNRUN for one in last)
+
+
 def halt_reason(services: Services, state: KaelumState, settings: Settings, tree: SearchTree) -> str | None:
     """Why the search stops after this wave, or None to go on: the evidence first, then what it may still spend."""
     may_reflect = len(state.get("reflections") or []) < settings.max_reflections
+    asked = current_route(state)["worker"]
+    drafts = any(worker.prose for name, worker in services.workers.items() if name == asked)
     if len(tree.rollouts) >= current_route(state)["rollouts"]:
-        return evidence_halt(tree, may_reflect=False) or "budget"
+        ended = "deadline" if seconds_left(state, settings.deadline) == 0.0 and cut_off(tree) else "budget"
+        return evidence_halt(tree, may_reflect=False, drafts=drafts) or ended
     # What the search in this tree has stopped for already is known to whoever wants it to go on.
     known = state.get("overruled") or (state.get("earlier") or {}).get("stop_reason")
 
     def settles() -> bool:
         return harmless("the stop head", lambda: settled(services, state, settings, tree), otherwise=False)
 
-    halt = evidence_halt(tree, may_reflect=may_reflect, settled=settles)
+    halt = evidence_halt(tree, may_reflect=may_reflect, drafts=drafts, settled=settles)
     # Where nothing stands there is something to reflect on, which is no end of the search.
     if halt and halt != known and (settings.early_stop or halt == "refuted"):
         return halt

@@ -14,7 +14,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.types import StreamWriter
 
 from kaelum_flow.call_search import call_candidates, called
-from kaelum_flow.episodes import further_route, per_query, read_earlier
+from kaelum_flow.episodes import NO_FULL_RUN, further_route, per_query, read_earlier
 from kaelum_flow.lats import cancel_token
 from kaelum_flow.messages import answer_message
 from kaelum_flow.plans import learn_structures
@@ -43,15 +43,17 @@ from kaelum_flow.state import (
     unpacked,
 )
 from kaelum_graph.answer import Answer, Cost
+from kaelum_graph.cache import Hit
 from kaelum_graph.calls import call_key
 from kaelum_graph.config import Settings
+from kaelum_graph.equality import answers_equal
 from kaelum_graph.errors import StorageError
 from kaelum_graph.learning.budgets import BEYOND_SHARE, is_beyond
 from kaelum_graph.learning.episode import is_audit
 from kaelum_graph.learning.service import harmless
 from kaelum_graph.reward import SOURCE
 from kaelum_graph.storage import CacheEntry
-from kaelum_graph.types import EpisodeId, Json, Message, Query, Shape, WorkerName
+from kaelum_graph.types import Array, EpisodeId, Json, Message, Query, Shape, WorkerName
 from kaelum_graph.verdict import Verdict, decide
 from kaelum_graph.verifiers import added, unanswered
 
@@ -60,6 +62,11 @@ CACHED_CONFIDENCE = 0.75
 
 UNROUTED = "math"
 """The worker of every query where routing is off: its rollouts end in a short answer, so that they can vote."""
+
+LIMITS = ("sims", "effort", "max_tokens")
+"""What a caller may set of a search's greatest cost; an answer is not served to who asked for another."""
+USUAL = {"sims": None, "effort": None}
+"""The limits of who leaves the effort to the router."""
 
 EXHAUSTED = ("budget", "cancelled", "deadline", "tokens")
 """Reasons to halt after which no reflection can be paid for."""
@@ -90,6 +97,8 @@ class ForwardNodes:
             request = read_request(state)
             request["options"] = {**self._options, **request["options"]}
         self.services.settings_for(request["options"])
+        # Before the query's time begins: the first one loads the encoder.
+        features = self.services.encoder.features(request["text"])
         return {
             "query": None,
             "history": None,
@@ -105,7 +114,7 @@ class ForwardNodes:
             "episode_id": uuid.uuid4().hex,
             "started_at": time.time(),
             "state_version": self.services.state_version,
-            "features": self.services.encoder.features(request["text"]),
+            "features": features,
             "called": None,
             "cached": None,
             "shaped": None,
@@ -137,8 +146,7 @@ class ForwardNodes:
             return {"cached": None}
         features = state.get("features")
         assert features is not None, "the embed node runs first"
-        scope = self._scope(settings, query, requested_shape(current_request(state)))
-        hit = self.services.cache.lookup(query.text, features[:384], scope=scope, tenant=current_tenant(state))
+        hit = self._hit(state, settings, query, features[:384])
         if hit is None or hit.entry.answer["confidence"] < settings.min_confidence:
             told_of(state, writer)({"stage": "cache", "state": "miss"})
             return {"cached": None}
@@ -156,28 +164,41 @@ class ForwardNodes:
             cached = {**cached, "recorded": False, "notices": [*cached["notices"], str(error)]}
         return {"cached": cached}
 
+    def _hit(self, state: KaelumState, settings: Settings, query: Query, embedding: Array) -> Hit | None:
+        """A stored answer to the query, of a search with the same limits; what was verified serves any budget."""
+        shape, tenant = requested_shape(current_request(state)), current_tenant(state)
+        scope = self._scope(settings, query, shape)
+        hit = self.services.cache.lookup(query.text, embedding, scope=scope, tenant=tenant)
+        if hit is not None:
+            return hit
+        usual = self._scope(settings.model_copy(update=USUAL), query, shape)
+        hit = self.services.cache.lookup(query.text, embedding, scope=usual, tenant=tenant) if usual != scope else None
+        return hit if hit is not None and hit.entry.answer["status"] == "verified" else None
+
     def after_cache(self, state: KaelumState) -> str:
         """Where to go: "hit" or "miss"."""
         return "hit" if state.get("cached") else "miss"
 
     def route(self, state: KaelumState, writer: StreamWriter) -> Json:
-        """Spread the rollouts over the workers; a continued search keeps its route and gets more of them."""
+        """Spread the rollouts over the workers; a continued search keeps its route and gets more of them.
+
+        The query's time goes on once the model is loaded, which only the first one waits for.
+        """
+        started_at = state.get("started_at", time.time()) + self.services.load()
         settings = self._settings(state)
         earlier = state.get("earlier")
         if earlier:
-            # The draw whether to run on whatever the stop head says was the earlier search's; weights are those of now.
+            # Its weights are those of now.
             further = {
                 **further_route(current_route(state), read_tree(state), settings=settings),
                 **self._weights(),
-                "full_run": False,
-                "full_share": 0.0,
-                "beyond_share": 0.0,
+                **NO_FULL_RUN,
             }
             told_of(state, writer)(route_event(further))
             notices = list(state.get("notices") or [])
             if (model := self.services.model.name) != earlier["model"]:
                 notices.append(f"the search was begun with {earlier['model']} and continued with {model}.")
-            return {"route": further, "notices": notices}
+            return {"route": further, "notices": notices, "started_at": started_at}
         features = state.get("features")
         assert features is not None, "the embed node runs first"
         forced = settings.worker or (None if settings.routing else UNROUTED)
@@ -199,7 +220,7 @@ class ForwardNodes:
         taken = {**dataclasses.asdict(route), **self._weights(), **self._full_run(state, settings)}
         taken |= {"full_run": taken["full_run"] or beyond, "beyond_share": share}
         told_of(state, writer)(route_event(taken))
-        return {"route": taken}
+        return {"route": taken, "started_at": started_at}
 
     def _weights(self) -> Json:
         """What the reward model counts for in the whole query, however long that takes: what was chosen by it must be
@@ -242,11 +263,10 @@ class ForwardNodes:
                 "reason": verdict.reasons[0] if verdict.reasons else "",
             }
         )
-        token = cancel_token(config)
         return {
             "verdict": verdict.to_json(),
             "judged_at": time.time(),
-            "halt": "cancelled" if token is not None and token.cancelled else state.get("halt"),
+            "halt": "cancelled" if cancel_token(self.services, config).cancelled else state.get("halt"),
         }
 
     def after_verify(self, state: KaelumState) -> str:
@@ -255,6 +275,7 @@ class ForwardNodes:
         """
         settings, verdict = self._settings(state), state.get("verdict") or {}
         nothing_left = 0 in (tokens_left(state, settings.token_budget), seconds_left(state, settings.deadline))
+        nothing_left |= len(read_tree(state).rollouts) >= current_route(state)["rollouts"]
         spent = nothing_left or state.get("halt") in EXHAUSTED
         may_reflect = len(state.get("reflections") or []) < settings.max_reflections
         if not verdict["passed"] and may_reflect and not spent:
@@ -276,6 +297,7 @@ class ForwardNodes:
         A run that was forked from an earlier checkpoint, and came to something else, is an episode of its own.
         """
         if forked := self._kept_otherwise(state):
+            self.services.shelf.move(state.get("episode_id", ""), forked["episode_id"])
             state = cast("KaelumState", {**state, **forked})
         settings, query, answer = self._settings(state), current_query(state), self._answer(state)
         earlier, request = state.get("earlier") or {}, current_request(state)
@@ -303,12 +325,20 @@ class ForwardNodes:
             )
             if settings.learning and not is_audit(answer.id):
                 self._measure(state, answer.id)
-            kept = settings.cache and earned(answer) and heard(state) and may_be_kept(self.services, state)
+            if settings.cache and surpassed(state, answer):
+                self.services.cache.evict((state.get("earlier") or {})["episode_id"])
+            kept = (
+                settings.cache
+                and earned(answer)
+                and heard(state)
+                and whole(state)
+                and may_be_kept(self.services, state)
+            )
             if kept and features is not None:
                 self.services.cache.add(
                     CacheEntry(
                         episode_id=answer.id,
-                        scope=self._scope(settings, query, requested_shape(request)),
+                        scope=self._scope(kept_limits(state, settings, answer), query, requested_shape(request)),
                         query=query.text,
                         answer=answer.to_json(),
                         embedding=features[:384],
@@ -390,10 +420,14 @@ class ForwardNodes:
     def _scope(self, settings: Settings, query: Query, shape: Shape | None) -> str:
         """Answers of another model, another forced worker or another conversation are never served.
 
-        Nor is one answer where several were asked for, one in another form, or one that an added verifier has not seen.
+        Nor is one answer where several were asked for, one in another form, one that an added verifier has not seen, or
+        one of a search with other limits where the caller sets them.
         """
         turns = conversation_key(query.history)
         key: list[object] = [self.services.model_name, settings.worker, settings.routing, turns]
+        limits = {name: getattr(settings, name) for name in LIMITS}
+        if any(limit is not None for limit in limits.values()):
+            key.append(limits)
         if settings.answers > 1:
             key.append(settings.answers)
         if query.since:
@@ -443,7 +477,7 @@ class ForwardNodes:
 
 
 def seconds_taken(state: KaelumState) -> float:
-    """How long the query has been worked on; a reviewer's time is not counted."""
+    """How long the query has been worked on; a reviewer's time is not counted, nor the loading of the model."""
     return time.time() - state.get("started_at", time.time()) + state.get("seconds_before", 0.0)
 
 
@@ -473,6 +507,30 @@ def conversation_key(turns: Sequence[Message]) -> list[object]:
 def heard(state: KaelumState) -> bool:
     """False where a verifier gave no answer in time: what it would have refuted is not to be served for good."""
     return not any(unanswered(vote) for rollout in read_tree(state).rollouts for vote in rollout.evidence)
+
+
+def whole(state: KaelumState) -> bool:
+    """False where the text that is given was cut at its greatest length."""
+    given, rollouts = Verdict.from_json(state.get("verdict") or {}).rollout, read_tree(state).rollouts
+    return given is None or rollouts[given].finish != "length"
+
+
+def surpassed(state: KaelumState, answer: Answer) -> bool:
+    """Whether the search goes on from one whose answer it no longer gives, or is less sure of."""
+    before = (state.get("earlier") or {}).get("answer")
+    if before is None:
+        return False
+    same = answers_equal(answer.answer or answer.text, before["answer"] or before["text"])
+    return not same or answer.confidence < before["confidence"]
+
+
+def kept_limits(state: KaelumState, settings: Settings, answer: Answer) -> Settings:
+    """The settings whose limits an answer is kept under: the caller's own, of the first search where one goes on; but
+    what was verified serves any effort."""
+    if answer.status == "verified":
+        return settings.model_copy(update=USUAL)
+    earlier = state.get("earlier")
+    return settings.model_copy(update={"sims": earlier.get("sims")}) if earlier else settings
 
 
 def earned(answer: Answer) -> bool:

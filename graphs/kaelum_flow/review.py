@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from langgraph.types import interrupt
 
-from kaelum_flow.episodes import MOST_ROLLOUTS, further_route
+from kaelum_flow.episodes import MOST_ROLLOUTS, NO_FULL_RUN, further_route
 from kaelum_flow.services import Services
 from kaelum_flow.state import (
     KaelumState,
@@ -106,7 +106,8 @@ class ReviewNode:
         settings = self.services.settings_for({**current_options(state), "sims": sims})
         taken = state.get("judged_at", time.time()) - state.get("started_at", time.time())
         return {
-            "route": further_route(current_route(state), read_tree(state), settings=settings),
+            # Sent on because of what it had come to: no fair sample of what a full run is worth.
+            "route": {**further_route(current_route(state), read_tree(state), settings=settings), **NO_FULL_RUN},
             "started_at": time.time(),
             "seconds_before": state.get("seconds_before", 0.0) + taken,
             "tokens_before": state.get("completion_tokens", 0),

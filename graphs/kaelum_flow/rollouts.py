@@ -26,6 +26,11 @@ from kaelum_graph.verifiers import Verifier, added, check_safely, verifier
 from kaelum_graph.workers.base import Worker
 
 OPERATORS = get_args(Operator)
+CUT_OFF = {
+    "deadline": "The time was up before there was an answer.",
+    "cancelled": "The search was cancelled before there was an answer.",
+}
+"""What is said of a text that was not written to its end, by its finish: what it lacks is no fault of its own."""
 DETACHED = ("refine", "critique", "verify")
 """Operators whose rollouts do not continue the question's own prompt."""
 
@@ -192,6 +197,7 @@ def conclude(worker: Worker, query: Query, item: Json, rollout_id: RolloutId, sa
     if failure is None:
         try:
             conclusion = worker.conclude(query, text, sandbox)
+            cut_off = None if conclusion.answer is not None else CUT_OFF.get(item.get("finish", ""))
             return Candidate(
                 rollout_id=rollout_id,
                 worker=worker.name,
@@ -199,7 +205,7 @@ def conclude(worker: Worker, query: Query, item: Json, rollout_id: RolloutId, sa
                 answer=conclusion.answer,
                 program=conclusion.program,
                 observation=conclusion.observation,
-                error=conclusion.error,
+                error=cut_off or conclusion.error,
             )
         except KaelumError as error:
             failure = str(error)

@@ -6,8 +6,10 @@ Nodes get them by closure, not through the host's context: inside a bigger graph
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -40,6 +42,11 @@ from kaelum_graph.workers.base import Worker
 
 T = TypeVar("T")
 
+CLOSED = "this Kaelum is closed; make a new one."
+CLOSING_SECONDS = 2.0
+"""How long `close` waits for the queries under way, which it has cancelled, to give what they have."""
+UNMADE = object()
+
 
 def unheard(notice: str) -> None:
     """A notice that nobody reads."""
@@ -53,6 +60,25 @@ PER_QUERY = frozenset(
     }
 )  # fmt: skip
 """Settings that a single query may override; the others belong to the process."""
+
+
+@contextmanager
+def wave_threads() -> Generator[ThreadPoolExecutor]:
+    """Threads for the programs and the verifiers of one wave. Its own: in a queue that searches share, neither the
+    deadline nor the cancellation of one would be looked at before the others' programs have run."""
+    threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="kaelum-evaluate")
+    try:
+        yield threads
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
+
+
+def close_part(part: object) -> None:
+    """Close a part, whatever it is; nothing where there is nothing to close."""
+    if isinstance(part, ThreadPoolExecutor):
+        part.shutdown(wait=True, cancel_futures=True)
+    elif isinstance(part, (Learning, PolicyModel, Sandbox, Storage, StructureBook)):
+        part.close()
 
 
 class Services:
@@ -76,7 +102,10 @@ class Services:
         elif settings.documents is not None:
             check_folder(settings.documents)
         self._made: dict[str, object] = {}
-        self._lock = threading.RLock()
+        self._making: dict[str, threading.Lock] = {}
+        self._closed = False
+        self._under_way: list[int] = []  # the threads that wait for a query's events
+        self._changed = threading.Condition()
         self.closing = CancelToken()
         self.make_reward_model: MakeRewardModel = RewardModel
 
@@ -102,12 +131,12 @@ class Services:
 
     @cached_property
     def model_name(self) -> str:
-        """The policy model's name, known without loading it."""
+        """The policy model's name, known without loading it; a server that is to choose one is asked for it."""
         given = self._given["model"]
         if isinstance(given, PolicyModel):
             return given.name
         if self.settings.base_url is not None:
-            return f"{self.settings.model} at {self.settings.base_url}"
+            return f"{self.settings.model or self.model.name} at {self.settings.base_url}"
         return self._chosen_model[0]
 
     @cached_property
@@ -234,11 +263,6 @@ class Services:
         return self._part("sandbox", ProcessSandbox)
 
     @property
-    def pool(self) -> ThreadPoolExecutor:
-        """Threads for concluding and verifying the rollouts of a wave side by side."""
-        return self._part("pool", lambda: ThreadPoolExecutor(max_workers=4, thread_name_prefix="kaelum-evaluate"))
-
-    @property
     def retriever(self) -> Retriever | None:
         """What the caller gave, else the folder of documents; None without either."""
         given, folder = self._given.get("retriever"), self.settings.documents
@@ -247,42 +271,75 @@ class Services:
         return self._part("documents", lambda: self._documents(folder))
 
     def sources_key(self) -> str | None:
-        """What answers depend on beside the query: the documents' content, or that there is a retriever."""
-        retriever = self.retriever
+        """What answers depend on beside the query: the documents' content, or that there is a retriever, and whether
+        what it finds is taken for true."""
+        if (retriever := self.retriever) is None:
+            return None
         try:
-            return retriever.key if isinstance(retriever, Documents) else retriever and "retriever"
+            key = retriever.key if isinstance(retriever, Documents) else "retriever"
         except ConfigError:  # the folder is gone; the retrieve node says so
-            return "unreadable"
+            key = "unreadable"
+        return f"{key}, trusted" if self.settings.trust_sources else key
 
     def generator(self, settings: Settings) -> np.random.Generator:
         """A fresh random generator: seeded by the settings, else by the system."""
         return np.random.default_rng(settings.seed)
 
+    @contextmanager
+    def query_under_way(self) -> Generator[None]:
+        """One query, from its first node to its last, for `close` to end. Raises `UsageError` on a closed Kaelum."""
+        thread = threading.get_ident()
+        with self._changed:
+            if self.closing.cancelled:
+                raise UsageError(CLOSED)
+            self._under_way.append(thread)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._under_way.remove(thread)
+                self._changed.notify_all()
+
+    def load(self) -> float:
+        """Make what every search runs on, for that to be no part of a query's time; the seconds that it took."""
+        began = time.monotonic()
+        _ = self.model, self.learned.router, self.measurements
+        return time.monotonic() - began
+
     def close(self) -> None:
-        """Close what was made here. Idempotent."""
-        with self._lock:
+        """End the queries under way, and close what was made here; nothing is made any more. Idempotent."""
+        own = threading.get_ident()
+        with self._changed:
+            self.closing.cancel()
+            # A query whose events this very thread reads cannot go on before this returns.
+            self._changed.wait_for(lambda: all(thread == own for thread in self._under_way), CLOSING_SECONDS)
+            self._closed = True
             made, self._made = self._made, {}
-        self.closing.cancel()
-        if isinstance(learned := made.get("learned"), Learning):
-            learned.close()
-        background, pool = made.get("background"), made.get("pool")
-        if isinstance(background, ThreadPoolExecutor):
-            background.shutdown(wait=True, cancel_futures=True)
-        for name in ("model", "sandbox", "structures", "storage"):
-            part = made.get(name)
-            if isinstance(part, (PolicyModel, Sandbox, Storage, StructureBook)):
-                part.close()
-        if isinstance(pool, ThreadPoolExecutor):
-            pool.shutdown(wait=False, cancel_futures=True)
+        for name in ("learned", "background", "model", "sandbox", "structures", "storage"):
+            close_part(made.get(name))
 
     def _part(self, name: str, make: Callable[[], T]) -> T:
         given = self._given.get(name)
         if given is not None:
             return given  # pyright: ignore[reportReturnType]
-        with self._lock:
-            if name not in self._made:
-                self._made[name] = make()
-            return self._made[name]  # pyright: ignore[reportReturnType]
+        if (made := self._made.get(name, UNMADE)) is not UNMADE:
+            return made  # pyright: ignore[reportReturnType]
+        # A lock for each part: loading the model holds up nobody who wants another. Parts make other parts, but never
+        # one that needs them, so that no two threads can wait for each other.
+        with self._changed:
+            making = self._making.setdefault(name, threading.Lock())
+        with making:
+            if (made := self._made.get(name, UNMADE)) is not UNMADE:
+                return made  # pyright: ignore[reportReturnType]
+            if self._closed:
+                raise UsageError(CLOSED)
+            part = make()
+            with self._changed:
+                if not self._closed:
+                    self._made[name] = part
+                    return part
+        close_part(part)
+        raise UsageError(CLOSED)
 
     def fetch(self, report: Report) -> None:
         """Get the files of encoder and model onto this machine, where they are not, and load neither.

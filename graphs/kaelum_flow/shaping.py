@@ -23,7 +23,7 @@ from kaelum_flow.state import (
     told_of,
 )
 from kaelum_graph.config import Settings
-from kaelum_graph.errors import ModelError
+from kaelum_graph.errors import FormError, ModelError
 from kaelum_graph.models.base import CancelToken, Generation, GenerationRequest, Sampling
 from kaelum_graph.shapes import Draft, Shaped, ShapeRules
 from kaelum_graph.types import Json, Query, Shape
@@ -55,11 +55,12 @@ class ShapeNode:
         assert shape is not None, "only answers that must have a form come here"
         settings = self.services.settings_for(current_options(state))
         drafts = drafts_of(state, verdict)
-        shaping = _Shaping(self.services, state, settings, shape, cancel=cancel_token(config))
+        shaping = _Shaping(self.services, state, settings, shape, cancel=cancel_token(self.services, config))
         shaping.run(drafts)
         first = shaping.results[0]
         if first is None:
-            raise ModelError(f"The answer could not be put in the form that was asked for: {shaping.fault}.")
+            line = f"The answer could not be put in the form that was asked for: {shaping.fault}."
+            raise (FormError if shaping.unfit else ModelError)(line).quoting(shaping.fault)
         notices = verdict.notices
         if missing := sum(one is None for one in shaping.results):
             notices = (*notices, f"{missing} of {len(drafts)} answers could not be put in form, and were left out.")
@@ -115,6 +116,7 @@ class _Shaping:
         self._faults: list[str] = []
         self.results: list[Shaped | None] = []
         self.fault = "the model gave nothing"
+        self.unfit = False  # what it gave doesn't fit
         self.samples = self.valid = self.prompt_tokens = self.completion_tokens = 0
 
     def run(self, drafts: Sequence[Draft]) -> None:
@@ -137,7 +139,7 @@ class _Shaping:
         if self._cancelled():
             self.fault = "the search was cancelled"
         elif self._faults[0]:
-            self.fault = self._faults[0]
+            self.fault, self.unfit = self._faults[0], True
 
     def _ask(self, drafts: Sequence[tuple[int, Draft]], *, limit: int, turn: int) -> bool:
         """One call of the model for all of `drafts`; whether any text was cut short by its limit."""

@@ -46,7 +46,8 @@ class SourceNode:
         left = seconds_left(state, settings.deadline)
         # Half of a query's time at most: an answer without sources is worth more than sources without an answer.
         seconds = min((each for each in (limit, left and left / 2) if each is not None), default=None)
-        found, problem = ask_in_time(retriever, query.text, seconds=seconds, cancel=cancel_token(config))
+        cancel = cancel_token(services, config)
+        found, problem = ask_in_time(retriever, query.text, seconds=seconds, cancel=cancel)
         shown = excerpts(found, query.text)
         passages = fitting(services, query, shown, readers, settings)
         if len(passages) < len(shown):

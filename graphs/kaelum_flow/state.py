@@ -23,7 +23,7 @@ from kaelum_graph.retrieval import Passage
 from kaelum_graph.shapes import ShapeRules
 from kaelum_graph.shapes_schema import json_text
 from kaelum_graph.tree import SearchTree
-from kaelum_graph.types import Array, Json, Message, Query, Role, Shape, Tool, ToolCall, ToolChoice
+from kaelum_graph.types import Array, Json, Message, Query, Role, Shape, Tool, ToolCall, ToolChoice, joined
 
 Made = TypeVar("Made")
 
@@ -35,6 +35,13 @@ ROLES: dict[str, Role] = {
     "developer": "system", "tool": "tool",
 }  # fmt: skip
 """By the type of a message, or the role of one that says its own."""
+
+TEXT_PARTS = frozenset({"text", "input_text", "output_text", "plain_text"})
+MEDIA_PARTS = frozenset(
+    {"audio", "document", "file", "image", "image_generation_call", "image_url", "input_audio", "input_file",
+     "input_image", "media", "output_audio", "text-plain", "video"}
+)  # fmt: skip
+"""Parts that an assistant's turn may not hold either; its reasoning and its calls it may."""
 
 
 class KaelumOutput(TypedDict):
@@ -140,12 +147,15 @@ def read_request(state: KaelumState) -> Json:
     """The request in the input keys: text, the turns around it, tools, shape and options.
 
     Texts come back well-formed: half of a surrogate pair, which JSON can carry and UTF-8 can't, is U+FFFD. Raises
-    `UsageError` when there is no question, and for turns, tools or a shape that make no sense.
+    `UsageError` when there is no question, for turns, tools or a shape that make no sense, and for a picture.
     """
     text, history, since = state.get("query"), list(state.get("history") or []), list(state.get("since") or [])
     if text is None:
+        check_texts(state.get("messages") or [])
         turns = [turn_of(message) for message in state.get("messages") or []]
         last = max((index for index, turn in enumerate(turns) if turn["role"] == "user"), default=None)
+        if last is None and turns and turns[-1]["role"] == "system":
+            last = len(turns) - 1  # where no user says anything, a system prompt at the end is the question
         if last is None:
             raise UsageError("the query is empty: give 'query', or 'messages' with a user turn.")
         text, history, since = turns[last]["content"], turns[:last], turns[last + 1 :]
@@ -178,6 +188,19 @@ def check_request(request: Json) -> None:
     CallRules(requested_tools(request), requested_choice(request))
     if (shape := requested_shape(request)) is not None:
         ShapeRules(shape)
+
+
+def check_texts(messages: Sequence[BaseMessage]) -> None:
+    """Raise `UsageError` for a part of a message that would have to be left unread, such as an image.
+
+    An assistant's own turns may hold reasoning and calls beside their text: those stand elsewhere in the message.
+    """
+    for place, message in enumerate(messages):
+        for part in [] if isinstance(message.content, str) else message.content:
+            kind = "text" if isinstance(part, str) else part.get("type")
+            unread = kind in MEDIA_PARTS if isinstance(message, AIMessage) else kind not in TEXT_PARTS
+            if unread:
+                raise UsageError(f"messages.{place}.content: this model reads text only; '{kind}' can't be sent.")
 
 
 def turn_of(message: BaseMessage) -> Json:
@@ -338,11 +361,12 @@ def tokens_left(state: KaelumState, budget: int | None) -> int | None:
 
 
 def text_of(message: BaseMessage) -> str:
-    """A message's text, content parts joined."""
+    """A message's text, content parts joined; an assistant's, which may be pieces of a stream, as they are."""
     content: Any = message.content
     if isinstance(content, str):
         return content
-    return "".join(part if isinstance(part, str) else str(part.get("text", "")) for part in content)
+    texts = [part if isinstance(part, str) else str(part.get("text", "")) for part in content]
+    return "".join(texts) if isinstance(message, AIMessage) else joined(texts)
 
 
 def seconds_left(state: KaelumState, deadline: float | None, *, shaping: bool = False) -> float | None:

@@ -16,9 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from kaelum_graph.answer import Answer, Choice, Progress
+from kaelum_graph.posterior import form_checked
 from kaelum_graph.retrieval import Passage
 from kaelum_graph.tree_text import cost_words, stop_words
-from kaelum_graph.verdict import form_checked
 
 STATUS_WORDS = {"verified": "verified", "unverified": "agreed", "unsure": "not sure"}
 MAX_EVIDENCE_LINES = 6

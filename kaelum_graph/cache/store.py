@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import faiss
 
 EMBEDDING_SIZE = 384
+MOST_ENTRIES = 20_000
+"""Of all tenants: 14 KB each in memory."""
 NEIGHBOURS = 8
 """So many near questions of the scope, each of another wording, are put to the guards, best first."""
 
@@ -39,9 +41,10 @@ class AnswerCache:
     cost it time.
     """
 
-    def __init__(self, storage: Storage, *, min_similarity: float = 0.9) -> None:
-        """`min_similarity`, in [-1, 1], is the lowest cosine at which a stored question is put to the guards."""
-        self.min_similarity = min_similarity
+    def __init__(self, storage: Storage, *, min_similarity: float = 0.9, most: int = MOST_ENTRIES) -> None:
+        """`min_similarity`, in [-1, 1], is the lowest cosine at which a stored question is put to the guards. Of more
+        than `most` entries the oldest go."""
+        self.min_similarity, self._most = min_similarity, most
         self._storage = storage
         self._lock = threading.RLock()
         self._shelves: dict[_Place, _Shelf] = {}
@@ -84,6 +87,8 @@ class AnswerCache:
         with self._lock:
             self._storage.put_cache_entry(entry)
             self._refresh()
+            for oldest in list(self._places)[: max(0, len(self._places) - self._most)]:
+                self.evict(oldest)
 
     def evict(self, episode_id: str) -> bool:
         """Forget an episode's answer, on disk when this returns; False when there was none. Raises `StorageError`."""
@@ -137,7 +142,7 @@ class _Shelf:
         return self._entries[found[-1]] if found else None
 
     def near(self, embedding: Array, *, min_similarity: float) -> Iterator[tuple[CacheEntry, float]]:
-        """Up to `NEIGHBOURS` entries with different wordings, nearest first."""
+        """The newest entries of up to `NEIGHBOURS` wordings, nearest first."""
         wordings: set[str] = set()
         seen, wanted = 0, NEIGHBOURS
         while seen < len(self._entries):
@@ -148,7 +153,7 @@ class _Shelf:
                 entry = self._entries[identifier]
                 if _key(entry.query) not in wordings:
                     wordings.add(_key(entry.query))
-                    yield entry, similarity
+                    yield self.same(entry.query) or entry, similarity
             # The same wording took places: look further.
             seen, wanted = min(wanted, len(self._entries)), wanted * 4
 

@@ -22,9 +22,8 @@ from dataclasses import dataclass
 from kaelum_graph.evidence import FORM, Evidence, Tier
 from kaelum_graph.learning.episode import SeenEpisode, SeenRollout, check_evidence, clusters_of
 from kaelum_graph.learning.noise_model import PEOPLE, Judgement, NoiseModel, Signal, signals
-from kaelum_graph.posterior import CEILING, anchored_vote, votes_on_answer
+from kaelum_graph.posterior import CEILING, anchored_vote, form_checked, votes_on_answer
 from kaelum_graph.types import WorkerName
-from kaelum_graph.verdict import form_checked
 
 NO_ANSWER = 0.02
 """P(right) of a rollout without an answer."""

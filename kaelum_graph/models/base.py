@@ -152,11 +152,11 @@ class Capabilities:
 class CancelToken:
     """Set once, from any thread; generation stops at the next token and keeps what it has.
 
-    One of another token is also set when that is, but not the other way round.
+    One of other tokens is also set when one of those is, but not the other way round.
     """
 
-    def __init__(self, other: CancelToken | None = None) -> None:
-        self._event, self._other = threading.Event(), other
+    def __init__(self, *others: CancelToken | None) -> None:
+        self._event, self._others = threading.Event(), [other for other in others if other is not None]
 
     def cancel(self) -> None:
         """Ask whoever holds this token to stop. Idempotent."""
@@ -165,7 +165,7 @@ class CancelToken:
     @property
     def cancelled(self) -> bool:
         """True once `cancel` was called."""
-        return self._event.is_set() or (self._other is not None and self._other.cancelled)
+        return self._event.is_set() or any(other.cancelled for other in self._others)
 
 
 class PolicyModel(ABC):

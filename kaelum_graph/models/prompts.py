@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,6 +16,8 @@ from kaelum_graph.models.request_check import check_last_message
 from kaelum_graph.types import Json, Message, Role, Tool, ToolCall
 
 END_OF_TURN = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_turn|>", "<end_of_turn>")
+BREAK = "\ufdd0"
+"""Where a prompt is cut for its encoding. No character, by Unicode; it never reaches the model."""
 
 
 class ChatPrompt:
@@ -26,6 +29,7 @@ class ChatPrompt:
         self._backend = backend if hasattr(backend, "decode") else None
         # A tokenizer whose file sets truncation or padding drops that at its first use, which no thread must see.
         tokenizer.encode("a")
+        self._control = _control_tokens(tokenizer)
         self._knows_tools = self._shows_tools()
         self.decode = self._decoder()
         """Ids to text, special tokens left out but for the tags of a call, and nothing tidied up."""
@@ -34,7 +38,8 @@ class ChatPrompt:
         """Prompt tokens up to the end of `partial_answer`, its trailing blanks left out (see `trailing_blanks`).
 
         Tools, calls and results go through the template where it writes calls as Hermes models do, else as text of
-        that form. Raises `UsageError` where the messages make no sense or the template refuses them.
+        that form. The name of a control token in any of them stays text: only the template opens and ends turns.
+        Raises `UsageError` where the messages make no sense or the template refuses them.
         """
         check_messages(messages)
         if not self._knows_tools:
@@ -42,15 +47,35 @@ class ChatPrompt:
         if getattr(self._tokenizer, "chat_template", None):
             text = self._render(messages, tools)
             # The template writes the begin-of-sequence token itself.
-            ids = self._tokenizer.encode(text, add_special_tokens=False)
+            ids = self._ids(text)
         else:
-            turns = "".join(f"{message.role}: {message.content}\n" for message in messages)
-            ids = self._tokenizer.encode(f"{turns}assistant:", add_special_tokens=True)
+            turns = "".join(f"{message.role}: {self._broken(message.content)}\n" for message in messages)
+            ids = self._ids(f"{turns}assistant:", add_special_tokens=True)
         answer = partial_answer[: len(partial_answer) - len(trailing_blanks(partial_answer))]
         if answer:
             # On its own, so that the turn's opening is the very tokens the model was trained on.
-            ids = [*ids, *self._tokenizer.encode(answer, add_special_tokens=False)]
+            ids += self._ids(self._broken(answer))
+        return ids
+
+    def _ids(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
+        first, *others = text.split(BREAK)
+        ids = list(self._tokenizer.encode(first, add_special_tokens=add_special_tokens))
+        for piece in others:
+            ids += self._tokenizer.encode(piece, add_special_tokens=False)
         return [int(token) for token in ids]
+
+    def _broken(self, value: Any) -> Any:
+        """`value` with a break inside the name of each control token in its texts, so that it's encoded as plain text.
+
+        A tokenizer's own switch for that (`split_special_tokens`) is shared by all threads.
+        """
+        if isinstance(value, str):
+            return self._control.sub(rf"\g<0>{BREAK}", value)
+        if isinstance(value, dict):
+            return {self._broken(name): self._broken(item) for name, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._broken(item) for item in value]
+        return value
 
     def _decoder(self) -> Decode:
         if self._backend is not None:
@@ -97,8 +122,8 @@ class ChatPrompt:
             raise _refusal(error) from error
 
     def _template(self, messages: Sequence[Message], tools: Sequence[Tool]) -> str:
-        options: Json = {"tools": [tool_json(tool) for tool in tools]} if tools else {}
-        turns = [_turn(message) for message in messages]
+        options: Json = {"tools": self._broken([tool_json(tool) for tool in tools])} if tools else {}
+        turns = self._broken([_turn(message) for message in messages])
         return self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False, **options)
 
 
@@ -123,6 +148,15 @@ def check_messages(messages: Sequence[Message]) -> None:
         if message.calls and message.role != "assistant":
             raise UsageError(f"message {position} has role {message.role!r} and calls; only the assistant calls")
     check_last_message(messages[-1])
+
+
+def _control_tokens(tokenizer: Any) -> re.Pattern[str]:
+    """Finds the first character of each control token's name in a text; the tags of a call are none."""
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    names = {token.content for token in added if token.special} | {*tokenizer.all_special_tokens, *END_OF_TURN}
+    longer = sorted(re.escape(name) for name in names - {OPEN, CLOSE} if len(name) > 1)
+    # Only looked at, not consumed, as names may overlap.
+    return re.compile(f"(?={'|'.join(longer)}).", re.DOTALL)
 
 
 def _turn(message: Message) -> Json:

@@ -143,7 +143,8 @@ class Outcome:
             error = failures[0] if failures else UpstreamError("the server answered without a sample")
             return Generation(request_id=request.request_id, error=error)
         if failures:
-            log.warning("%d of %d samples were lost: %s", len(failures), len(self.samples), failures[0])
+            why = failures[0].without_quotation
+            log.warning("%d of %d samples were lost: %s", len(failures), len(self.samples), why)
         answered = self._call.reached or any(sample.begun for sample in finished)
         return Generation(
             request_id=request.request_id,

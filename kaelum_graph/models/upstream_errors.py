@@ -69,46 +69,48 @@ def read_failure(error: Exception, *, server: Server, sent: Container[str], prom
     if isinstance(error, ReportedError):
         return _reported_failure(error, server, sent, prompt_tokens)
     if isinstance(error, WrongShape):
-        return Failure(error=WrongShape(f"{server.address}: {server.hide(str(error))}"))
+        shown = server.hide(str(error))
+        return Failure(error=WrongShape(f"{server.address}: {shown}").quoting(shown))
     if isinstance(error, KaelumError):
         return Failure(error=error)
     if isinstance(error, TimeoutError):
         return Failure(error=UpstreamError(f"{server.address} stopped answering: {error}"))
     if isinstance(error, openai.APIConnectionError | httpx2.HTTPError | OSError):
         return _transport_failure(error, server)
-    return Failure(
-        error=UpstreamError(
-            f"{server.address} could not be understood: {server.hide(f'{type(error).__name__}: {error}')}"
-        )
-    )
+    shown = server.hide(str(error))
+    line = f"{server.address} could not be understood: {type(error).__name__}: {shown}"
+    return Failure(error=UpstreamError(line).quoting(shown))
 
 
 def _status_failure(error: openai.APIStatusError, server: Server, sent: Container[str], prompt_tokens: int) -> Failure:
     status, detail = error.status_code, complaint(error.body)
     shown = f": {server.hide(detail)}" if detail else ""
     if refused := _refusal(status, error.body, detail, sent):
-        return Failure(error=RefusedRequest(f"{server.address} does not accept {refused}{shown}"), refused=refused)
+        line = f"{server.address} does not accept {refused}{shown}"
+        return Failure(error=RefusedRequest(line).quoting(shown), refused=refused)
     if status in (400, 413, 422, 500) and (overflow := context_overflow(_whole(error.body))):
         return overflow_failure(overflow, detail, server, prompt_tokens)
     if status in (401, 403):
         problem = "does not accept the API key" if server.secrets else "wants an API key"
         line = f"{server.address} {problem} (HTTP {status}){shown}"
-        return Failure(error=UpstreamError(line, status=status), lost_backend=True)
+        return Failure(error=UpstreamError(line, status=status).quoting(shown), lost_backend=True)
     if status == 404:
         if "model" in detail.lower() or _field(error.body, "code") == "model_not_found":
             line = f"{server.address} has no model {server.model!r}"
             return Failure(error=UpstreamError(line), lost_backend=True, model_missing=True)
         line = f"{server.address} offers no chat completions (HTTP 404){shown}; is this the API's address?"
-        return Failure(error=UpstreamError(line), lost_backend=True)
+        return Failure(error=UpstreamError(line).quoting(shown), lost_backend=True)
     if status in RETRYABLE_STATUS or status >= 500:
         quota = _field(error.body, "code") == "insufficient_quota"
         wait = _retry_after(error.response.headers)
+        failed = UpstreamError(f"{server.address} failed (HTTP {status}){shown}", status=status, retry_after=wait)
         return Failure(
-            error=UpstreamError(f"{server.address} failed (HTTP {status}){shown}", status=status, retry_after=wait),
+            error=failed.quoting(shown),
             retry=not quota,
             retry_after=wait,
         )
-    return Failure(error=RefusedRequest(f"{server.address} refused the request (HTTP {status}){shown}"))
+    line = f"{server.address} refused the request (HTTP {status}){shown}"
+    return Failure(error=RefusedRequest(line).quoting(shown))
 
 
 def _reported_failure(error: ReportedError, server: Server, sent: Container[str], prompt_tokens: int) -> Failure:
@@ -118,7 +120,8 @@ def _reported_failure(error: ReportedError, server: Server, sent: Container[str]
         return Failure(error=RefusedRequest(f"{server.address} does not accept {refused}"), refused=refused)
     if overflow := context_overflow(_whole(error.body)):
         return overflow_failure(overflow, detail, server, prompt_tokens)
-    return Failure(error=UpstreamError(f"{server.address} reported an error: {server.hide(detail)}"), cut=True)
+    shown = server.hide(detail)
+    return Failure(error=UpstreamError(f"{server.address} reported an error: {shown}").quoting(shown), cut=True)
 
 
 def _refusal(status: int, body: object, detail: str, sent: Container[str]) -> str | None:
@@ -163,7 +166,8 @@ def _transport_failure(error: Exception, server: Server) -> Failure:
     if met(httpx2.TimeoutException):
         return Failure(error=UpstreamError(f"{server.address} did not answer in time"))
     if cause := met(httpx2.DecodingError):
-        return Failure(error=WrongShape(f"{server.address} sent what cannot be decoded: {server.hide(str(cause))}"))
+        shown = server.hide(str(cause))
+        return Failure(error=WrongShape(f"{server.address} sent what cannot be decoded: {shown}").quoting(shown))
     return Failure(error=UpstreamError(f"{server.address} closed the connection before its answer ended"), cut=True)
 
 

@@ -97,13 +97,31 @@ async def test_a_completion_tells_its_story_and_its_id_is_the_handle_for_feedbac
         assert kaelum.feedback(story["id"], score=1.0)
 
 
-async def test_an_answer_from_the_cache_has_the_id_of_the_episode_that_found_it(connect: Connect) -> None:
+async def test_an_answer_from_the_cache_is_a_completion_of_its_own(connect: Connect) -> None:
     async with connect() as (client, _):
         first = await client.chat.completions.create(model="kaelum", messages=ASKED)
         second = await client.chat.completions.create(model="kaelum", messages=ASKED)
-        assert second.id == first.id
+        assert second.id != first.id
+        assert second.model_extra["kaelum"]["id"] == first.model_extra["kaelum"]["id"]
         assert second.model_extra["kaelum"]["cache"] == "hit"
         assert second.choices[0].message.content == first.choices[0].message.content
+
+
+async def test_parts_of_a_turn_are_not_glued(connect: Connect) -> None:
+    texts = [{"type": "text", "text": text} for text in ("Let x = 1", "2 + x?", "Be brief.\n", "Please.")]
+    seen: list[str] = []
+
+    def plain(request: GenerationRequest, _: int) -> str:
+        seen.append(request.messages[-1].content)
+        return "Fifteen."
+
+    async with connect(plain) as (client, _):
+        turns: Any = [{"role": "user", "content": texts}]
+        await client.chat.completions.create(model="kaelum-direct", messages=turns)
+        parts: Any = [{"type": "input_text", "text": part["text"]} for part in texts]
+        await client.responses.create(model="kaelum-direct", input=[{"role": "user", "content": parts}])
+    expected = "Let x = 1\n2 + x?\nBe brief.\nPlease."
+    assert seen == [expected, expected]
 
 
 async def test_a_stream_thinks_first_then_speaks_then_counts(connect: Connect) -> None:
@@ -176,6 +194,14 @@ async def test_n_choices_are_n(connect: Connect) -> None:
                 texts[choice.index] = texts.get(choice.index, "") + (choice.delta.content or "")
         assert sorted(texts) == [0, 1, 2, 3]
         assert all(re.fullmatch(r"\\boxed\{3[012]\}", text) for text in texts.values())
+
+
+async def test_no_two_choices_have_calls_of_the_same_id(connect: Connect) -> None:
+    async with connect() as (client, _):
+        reply = await client.chat.completions.create(model="kaelum", messages=ASKED, tools=[WEATHER], n=3)
+        calls = [choice.message.tool_calls[0] for choice in reply.choices]
+        assert len({call.id for call in calls}) == 3
+        assert {call.function.arguments for call in calls} == {'{"city": "Oslo"}'}
 
 
 async def test_stop_strings_cut_the_answer_in_both_forms(connect: Connect) -> None:

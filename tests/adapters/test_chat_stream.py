@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from kaelum_adapters.openai_api import responses_flow
 from kaelum_adapters.openai_api.exchange import Finished, Piece, Reply, Started, TokenLogprob
 from kaelum_flow.facade import Kaelum
-from kaelum_graph.errors import ContextOverflow, StorageError
+from kaelum_graph.errors import ContextOverflow, ModelError, StorageError
 from kaelum_graph.types import Json, ToolCall
 from tests.adapters.responses_client import USAGE, Play, Player, fitting, openai_of, says, server_app
 from tests.graphs.conftest import MakeKaelum
@@ -184,6 +184,14 @@ async def test_a_secret_of_ours_stays_out_of_the_stream(kaelum: Kaelum, caplog: 
     assert json.loads(lines[-1].removeprefix("data: "))["error"]["message"] == "internal error"
     assert "secret" not in "".join(lines)
     assert "/a/secret/path" in caplog.text
+
+
+async def test_what_an_error_quotes_is_told_and_not_logged(kaelum: Kaelum, caplog: pytest.LogCaptureFixture) -> None:
+    error = ModelError("not in form: 'Ann Smith' is no integer.").quoting("'Ann Smith' is no integer")
+    lines = await lines_of(kaelum, lambda ask, episode: [says()(ask, episode)[0], error])
+    assert "Ann Smith" in lines[-1]
+    assert "ModelError: not in form: …." in caplog.text
+    assert "Ann Smith" not in caplog.text
 
 
 async def test_a_run_without_an_end_is_an_error(kaelum: Kaelum) -> None:

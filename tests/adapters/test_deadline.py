@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from kaelum_adapters.openai_api import deadline as deadline_module
-from kaelum_adapters.openai_api.deadline import CONCLUDING_SECONDS, TimelyRunner
+from kaelum_adapters.openai_api.deadline import CONCLUDING_SECONDS, TimelyRunner, patience_of
 from kaelum_adapters.openai_api.exchange import Ask, RunEvent
 from kaelum_adapters.openai_api.request_state import begin_request
 from tests.adapters.tiny_server import EchoRunner
@@ -28,6 +29,10 @@ class Keeping(EchoRunner):
 @pytest.mark.parametrize(
     ("options", "default", "waited", "expected"),
     [
+        ({"patience": 20.0}, None, 5.0, 15.0 - CONCLUDING_SECONDS),
+        ({"patience": 20.0}, 7.0, 5.0, 7.0),
+        ({"patience": 1e300}, None, 0.0, 60.0 - CONCLUDING_SECONDS),
+        ({"patience": 0.5}, None, 0.0, 0.1),
         ({}, None, 0.0, 60.0 - CONCLUDING_SECONDS),
         ({}, None, 20.0, 40.0 - CONCLUDING_SECONDS),
         ({}, 7.0, 20.0, 7.0),
@@ -48,10 +53,28 @@ async def test_a_search_gets_the_time_that_is_left(
     state = begin_request()
     monkeypatch.setattr(deadline_module.time, "monotonic", lambda: state.began + waited)
     runner = TimelyRunner(inner, request_seconds=60.0, default_seconds=default)
+    patience: Any = options.pop("patience", None)
     for model in ("kaelum", "kaelum-direct"):
-        ask = Ask(model=model, messages=(), options={"sims": 4, **options})
+        ask = Ask(model=model, messages=(), options={"sims": 4, **options}, patience=patience)
         with pytest.raises(IndexError):  # there is no message to echo, and errors pass
             _ = [event async for event in runner.run(ask)]
     search, direct = inner.asked
     assert search.options == {"sims": 4, "deadline": expected}
-    assert direct.options == {"sims": 4, **options}
+    if default is None:  # which is how long searches may take
+        assert direct.options == search.options
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"x-stainless-read-timeout": "1.5"}, 1.5),
+        ({"x-stainless-read-timeout": "600"}, 600.0),
+        ({"x-stainless-timeout": "30"}, 30.0),
+        ({"x-stainless-read-timeout": "None", "x-stainless-timeout": "30"}, 30.0),
+        ({"x-stainless-read-timeout": "inf"}, float("inf")),
+        *(({"x-stainless-read-timeout": text}, None) for text in ("None", "", "nan", "0", "-3", "soon", "1,5")),
+    ],
+)
+def test_clients_say_how_long_they_wait(headers: dict[str, str], seconds: float | None) -> None:
+    assert patience_of(headers) == seconds

@@ -29,7 +29,7 @@ from kaelum_graph.models.base import (
     OnDelta,
     Sample,
 )
-from kaelum_graph.types import Message, Tool, ToolCall
+from kaelum_graph.types import Message, Tool, ToolCall, ToolChoice
 from tests.adapters.tiny_server import client_of
 from tests.graphs.conftest import MakeKaelum
 from tests.graphs.scripted_model import Script, ScriptedModel, always, cycle
@@ -326,16 +326,45 @@ async def test_an_answer_nobody_is_sure_of_is_told_as_such(make_kaelum: MakeKael
     assert finished.replies[0].text
 
 
-async def test_a_cut_answer_says_so(make_kaelum: MakeKaelum) -> None:
-    class Short(ScriptedModel):
-        def _answer(self, request: GenerationRequest, on_delta: OnDelta | None) -> Generation:
-            made = super()._answer(request, on_delta)
-            return replace(made, samples=tuple(replace(one, finish="length") for one in made.samples))
+class Short(ScriptedModel):
+    """Each of its texts is cut at `max_tokens`."""
 
+    def _answer(self, request: GenerationRequest, on_delta: OnDelta | None) -> Generation:
+        made = super()._answer(request, on_delta)
+        return replace(made, samples=tuple(replace(one, finish="length") for one in made.samples))
+
+
+async def test_a_cut_answer_says_so_unless_a_stop_string_ended_it_before(make_kaelum: MakeKaelum) -> None:
     kaelum = make_kaelum(always("4"), cache=False)
     kaelum.services._given["model"] = Short(always("Once upon a"))
-    finished = end_of(await events_of(kaelum, ask("kaelum-creative", Message("user", "A tale."), max_tokens=3)))
+    tale = Message("user", "A tale.")
+    (reply,) = end_of(await events_of(kaelum, ask("kaelum-creative", tale, max_tokens=3))).replies
+    assert reply.finish == "length"
+    (reply,) = end_of(await events_of(kaelum, ask("kaelum-creative", tale, max_tokens=3, stop=("upon",)))).replies
+    assert (reply.text, reply.finish) == ("Once ", "stop")
+
+
+@pytest.mark.parametrize("text", ["17 * 23 = 17 * 20 + 17 * 3 = 340 + 51 and so", "First we multiply, and"])
+async def test_where_every_rollout_was_cut_before_an_answer_that_is_told(make_kaelum: MakeKaelum, text: str) -> None:
+    kaelum = make_kaelum(always("4"), cache=False)
+    kaelum.services._given["model"] = Short(always(text))
+    finished = end_of(await events_of(kaelum, ask("kaelum-math", Message("user", "What is 17 * 23?"), max_tokens=9)))
+    assert finished.story["status"] == "unsure"
     assert finished.replies[0].finish == "length"
+    assert "max_tokens" in " ".join([finished.replies[0].text, *finished.story["notices"]])
+    assert "boxed" not in finished.replies[0].text
+
+
+async def test_the_tools_count_as_part_of_the_prompt(make_kaelum: MakeKaelum) -> None:
+    kaelum = make_kaelum(always("4"), cache=False)
+
+    async def prompt_tokens(**fields: Any) -> int:
+        return end_of(await events_of(kaelum, ask("kaelum-math", **fields))).usage.prompt_tokens
+
+    tool = Tool(name="weather", description="word " * 50)
+    alone = await prompt_tokens()
+    assert await prompt_tokens(tools=(tool,)) >= alone + 50
+    assert await prompt_tokens(tools=(tool,), tool_choice=ToolChoice(mode="none")) == alone
 
 
 @pytest.mark.parametrize(

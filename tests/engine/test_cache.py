@@ -269,3 +269,25 @@ def test_with_real_embeddings_no_near_question_is_served_and_most_paraphrases_ar
     low, high = wilson_interval(hits, len(same))
     print(f"held-out paraphrases served: {hits} of {len(same)}, 95% interval {low:.2f} to {high:.2f}")
     assert hits / len(same) >= 0.5
+
+
+def test_of_one_wording_the_newest_answer_is_served_however_it_was_found(storage: Storage, encoder: Encoder) -> None:
+    cache = AnswerCache(storage)
+    asked, near = encoder.encode(["How tall is the Eiffel Tower?", "What is the height of the Eiffel Tower?"])
+    for number in range(NEIGHBOURS + 3):
+        cache.add(entry(f"{number}", "How tall is the Eiffel Tower?", asked))
+    newest = str(NEIGHBOURS + 2)
+    exact = cache.lookup("How tall is the Eiffel Tower?", asked, scope="s")
+    found = cache.lookup("What is the height of the Eiffel Tower?", near, scope="s")
+    assert exact is not None
+    assert found is not None
+    assert (exact.entry.episode_id, found.entry.episode_id) == (newest, newest)
+
+
+def test_the_oldest_go_where_there_are_too_many(storage: Storage) -> None:
+    cache = AnswerCache(storage, most=3)
+    for number in range(5):
+        cache.add(entry(f"{number}", f"Question {number}?", unit(number), scope=f"s{number % 2}"))
+    assert len(cache) == len(AnswerCache(storage)) == 3
+    assert cache.lookup("Question 1?", unit(1), scope="s1") is None
+    assert cache.lookup("Question 4?", unit(4), scope="s0") is not None

@@ -242,6 +242,15 @@ class TestLostServer:
         assert re.search(says, str(failure.error))
         assert failure.lost_backend
 
+    @pytest.mark.parametrize("status", [400, 401, 404, 429, 500])
+    def test_what_a_server_says_is_marked_as_a_quotation(self, status: int) -> None:
+        response = httpx2.Response(status, request=httpx2.Request("POST", "http://host/v1"))
+        error = openai.APIStatusError("", response=response, body={"message": "Ann Smith's letter is refused"})
+        told = read_failure(error, server=Server(address="http://host/v1", model="m"), sent=(), prompt_tokens=1).error
+        assert "Ann Smith" in str(told)
+        assert "Ann Smith" not in told.without_quotation
+        assert f"HTTP {status}" in told.without_quotation
+
     def test_a_page_that_is_no_api(self, server: FakeServer, connect: Connect) -> None:
         with pytest.raises(UpstreamError, match="is this the API's address"):
             connect(f"{server.url}/elsewhere").generate([ask()])

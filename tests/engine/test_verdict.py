@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 import pytest
 
-from kaelum_graph.evidence import Evidence, Outcome, Tier
+from kaelum_graph.evidence import FORM, Evidence, Outcome, Tier
+from kaelum_graph.stopping import evidence_halt
 from kaelum_graph.tree import Rollout, SearchTree, Simulation
 from kaelum_graph.types import Candidate, RolloutId, WorkerName
 from kaelum_graph.verdict import Verdict, decide
 
-MATH = WorkerName("math")
+MATH, CREATIVE = WorkerName("math"), WorkerName("creative")
+DRAFT = "Seventeen times twenty-three makes four hundred and one."
+FORMED = (Evidence(tier=Tier.CONSTRAINT, source=FORM, outcome="pass", reason="one sentence"),)
 
 
 def check(outcome: Outcome) -> tuple[Evidence, ...]:
@@ -25,20 +28,28 @@ def verdict_of(
     scored_by: str = "prm",
     ordered: bool = True,
 ) -> Verdict:
-    """Of samples that came to (answer, score, evidence)."""
+    """Of the math worker's samples that came to (answer, score, evidence)."""
+    tree = tree_of([(MATH, *one) for one in rollouts], scored_by=scored_by)
+    return decide(tree, worker=MATH, min_confidence=0.0, prm_threshold=0.0, trust=trust, ordered=ordered)
+
+
+def tree_of(
+    rollouts: Sequence[tuple[WorkerName, str | None, float, tuple[Evidence, ...]]], *, scored_by: str = "prm"
+) -> SearchTree:
+    """Of samples of a worker that came to (answer, score, evidence)."""
     tree = SearchTree()
-    for number, (answer, score, evidence) in enumerate(rollouts):
-        simulation = Simulation(node_id=tree.worker_node(MATH).id, worker=MATH, operator="sample")
+    for number, (worker, answer, score, evidence) in enumerate(rollouts):
+        simulation = Simulation(node_id=tree.worker_node(worker).id, worker=worker, operator="sample")
         tree.start(simulation)
         text = f"Sample {number} says {answer}"
         tree.complete(
             Rollout(
                 id=RolloutId(number), wave=1, simulation=simulation, evidence=evidence, steps=(text,),
-                candidate=Candidate(rollout_id=RolloutId(number), worker=MATH, text=text, answer=answer),
+                candidate=Candidate(rollout_id=RolloutId(number), worker=worker, text=text, answer=answer),
                 step_scores=(score,), finish="stop", completion_tokens=5, value=0.5, scored_by=scored_by,
             )
         )  # fmt: skip
-    return decide(tree, worker=MATH, min_confidence=0.0, prm_threshold=0.0, trust=trust, ordered=ordered)
+    return tree
 
 
 def test_trusted_scores_decide_a_close_vote() -> None:
@@ -66,3 +77,25 @@ def test_rollouts_without_an_answer_make_the_others_no_surer() -> None:
     silent = [(None, 0.05, ())] * 9
     plain = verdict_of([*few, *silent], trust=0.0).confidence
     assert verdict_of([*few, *silent], trust=1.0).confidence == pytest.approx(plain)
+
+
+@pytest.mark.parametrize("asked_first", [MATH, CREATIVE])
+def test_a_verified_value_comes_before_a_draft_of_the_right_form(asked_first: WorkerName) -> None:
+    tree = tree_of([(CREATIVE, DRAFT, 0.5, FORMED), (MATH, "391", 0.5, check("pass"))])
+    verdict = decide(tree, worker=asked_first, min_confidence=0.0, prm_threshold=0.0, prose=[CREATIVE])
+    assert (verdict.answer, verdict.status) == ("391", "verified")
+
+
+def test_a_drafts_form_counts_only_where_a_draft_was_asked_for() -> None:
+    tree = tree_of([(CREATIVE, DRAFT, 0.5, FORMED), *[(MATH, "391", 0.5, ())] * 3])
+    of_value, of_draft = (
+        decide(tree, worker=worker, min_confidence=0.0, prm_threshold=0.0, prose=[CREATIVE])
+        for worker in (MATH, CREATIVE)
+    )
+    assert (of_value.answer, of_value.notices) == ("391", ())
+    assert of_value.confidence == max(one.confidence for one in of_value.alternatives)
+    assert of_draft.answer is None
+    assert DRAFT in of_draft.text
+    assert of_draft.notices
+    assert evidence_halt(tree, may_reflect=False, drafts=True) == "verified"
+    assert evidence_halt(tree, may_reflect=False, drafts=False) is None

@@ -210,6 +210,7 @@ def test_one_failing_request_fails_alone(wrap: Wrap) -> None:
     assert len(texts_of([first, third])) == 2
     assert isinstance(wrong.error, UpstreamError)
     assert "This prompt cannot be served." in str(wrong.error)
+    assert "This prompt" not in wrong.error.without_quotation
     assert isinstance(wrong.error.__cause__, ValueError)
 
 

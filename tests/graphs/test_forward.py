@@ -326,6 +326,19 @@ def test_state_survives_a_strict_checkpoint(make_kaelum: MakeKaelum, monkeypatch
     assert values["features"].shape == (398,)
 
 
+def test_a_question_in_parts_is_not_glued_and_a_picture_in_it_is_refused(make_kaelum: MakeKaelum) -> None:
+    kaelum = make_kaelum(always(boxed("5")))
+    sum_of_two: list[Any] = [{"type": "text", "text": "What is 3 + 1"}, {"type": "text", "text": "2 apples cost 5."}]
+    streamed: list[Any] = [{"type": "text", "text": "Good to kn"}, {"type": "text", "text": "ow."}]
+    said = [HumanMessage("Hello."), AIMessage(streamed), HumanMessage(sum_of_two)]
+    state: Any = kaelum.graph.invoke({"messages": said})
+    assert state["answer"]["query"] == "What is 3 + 1\n2 apples cost 5."
+    assert "Good to know." in {message.content for message in model_of(kaelum).requests[0].messages}
+    picture: Any = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    with pytest.raises(UsageError, match=r"messages\.0\.content: .* 'image_url'"):
+        kaelum.graph.invoke({"messages": [HumanMessage([*sum_of_two, picture])]})
+
+
 def test_a_message_that_says_its_role_has_it(make_kaelum: MakeKaelum) -> None:
     kaelum = make_kaelum(always(boxed("5")))
     said = [

@@ -176,6 +176,15 @@ def test_spent_tokens_leave_nothing_to_reflect_with(make_kaelum: MakeKaelum) -> 
     assert answer.cost.waves == 1
 
 
+def test_a_spent_budget_leaves_nothing_to_reflect_with(make_kaelum: MakeKaelum) -> None:
+    kaelum = make_kaelum(lambda request, k: boxed("41"), cache=False)
+    gerbils = "How many gerbils live in the red barn of Bodo?"
+    answer = kaelum.ask(gerbils, worker="math", sims=4, min_confidence=0.95, max_reflections=3)
+    assert (answer.status, answer.stop_reason) == ("unsure", "margin")
+    assert (answer.trace or {})["reflections"] == []
+    assert answer.cost.waves == 1
+
+
 def test_a_workers_prompt_without_a_place_for_structures_gets_none() -> None:
     class Old:
         def prompt(self, query: object, *, reflection: str | None = None) -> None: ...

@@ -7,7 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command
 
+from kaelum_flow.create import create_kaelum
 from kaelum_graph.evidence import Tier
 from kaelum_graph.learning.episode import SeenEpisode
 from kaelum_graph.learning.stop_head import StopHead
@@ -121,6 +125,35 @@ def test_a_continued_search_tells_of_its_new_rollouts_alone(make_kaelum: MakeKae
     assert len(later.rollouts) == 4
     assert later.forced
     assert not set(earlier.answers) & set(later.answers)
+
+
+def test_a_forked_run_has_the_features_of_its_own_rollouts(make_kaelum: MakeKaelum) -> None:
+    kaelum = make_kaelum(lambda request, k: boxed(str(k)), seed=None, cache=False)
+    graph = create_kaelum(kaelum, worker="math", sims=4).compile(checkpointer=InMemorySaver())
+    config: RunnableConfig = {"configurable": {"thread_id": "one"}}
+    graph.invoke({"query": APPLES, "messages": []}, config)
+    before = next(state for state in graph.get_state_history(config) if state.next == ("route",))
+    graph.invoke(None, before.config)
+    first, second = seen_of(kaelum)
+    assert first.id != second.id
+    assert all(rollout.features is not None for one in (first, second) for rollout in one.rollouts)
+    assert kaelum.services.shelf.of(first.id) == kaelum.services.shelf.of(second.id) == {}
+
+
+def test_a_search_that_a_reviewer_sent_on_is_no_full_run(
+    make_kaelum: MakeKaelum, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StopHead, "full_run", lambda self, episode_id: True)
+    kaelum = make_kaelum(lambda request, k: boxed(str(k)), seed=None, cache=False)
+    options: Any = {"worker": "math", "sims": 4, "min_confidence": 0.9, "max_reflections": 0}
+    graph = create_kaelum(kaelum, review=True, **options).compile(checkpointer=InMemorySaver())
+    config: RunnableConfig = {"configurable": {"thread_id": "one"}}
+    graph.invoke({"query": APPLES, "messages": []}, config)
+    assert graph.get_state(config).values["route"]["full_run"]
+    graph.invoke(Command(resume={"action": "search", "sims": 4}), config)
+    graph.invoke(Command(resume="accept"), config)
+    seen = seen_of(kaelum)[0]
+    assert (len(seen.rollouts), seen.exhausted) == (8, False)
 
 
 def test_features_leave_the_shelf_with_the_answer(make_kaelum: MakeKaelum) -> None:

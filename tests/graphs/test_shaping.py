@@ -10,7 +10,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from kaelum_flow.forward import build_forward
 from kaelum_graph.answer import Answer, Progress, TextDelta
-from kaelum_graph.errors import ModelError, UsageError
+from kaelum_graph.errors import FormError, ModelError, UsageError
 from kaelum_graph.models.base import CancelToken, Generation, GenerationRequest
 from kaelum_graph.types import Json, Message, Shape, ToolChoice
 from tests.graphs.conftest import MakeKaelum
@@ -109,9 +109,10 @@ def test_what_does_not_fit_is_asked_for_again_and_never_given(make_kaelum: MakeK
     assert "'five' is not of type 'integer'" in forms(model_of(kaelum))[1].messages[-1].content
     for nothing in ("", '{"x": "five"}', "[5]"):
         kaelum = make_kaelum(shaping(always(nothing)))
-        with pytest.raises(ModelError, match="could not be put in the form") as caught:
+        with pytest.raises(FormError, match="could not be put in the form") as caught:
             kaelum.ask(EQUATION, worker="math", shape=NUMBER, sims=1, cache=False)
         assert "\n" not in str(caught.value)
+        assert caught.value.without_quotation == "The answer could not be put in the form that was asked for: …."
         assert len(forms(model_of(kaelum))) == 3
     with pytest.raises(ModelError):
         make_kaelum(shaping(always("[]"))).ask(EQUATION, worker="math", shape=ANY)

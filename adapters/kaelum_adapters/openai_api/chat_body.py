@@ -172,8 +172,7 @@ def read_ask(body: ChatBody, caller: Caller, *, retry: bool, key: str = "") -> A
         shape=_shape(body.response_format),
         n=body.n or 1,
         temperature=body.temperature,
-        # No probability mass at all is the likeliest token alone.
-        top_p=None if body.top_p is None else max(body.top_p, LEAST_MASS),
+        top_p=least_mass(body.top_p),
         top_k=body.top_k if body.top_k is not None and body.top_k > 0 else None,
         max_tokens=body.max_completion_tokens or body.max_tokens,
         stop=_stop(body.stop),
@@ -188,6 +187,11 @@ def read_ask(body: ChatBody, caller: Caller, *, retry: bool, key: str = "") -> A
         fingerprint=fingerprint(body, caller, key),
         retry=retry,
     )
+
+
+def least_mass(top_p: float | None) -> float | None:
+    """`top_p` as samplers take it: no probability mass at all is the likeliest token alone."""
+    return None if top_p is None else max(top_p, LEAST_MASS)
 
 
 def fingerprint(body: ChatBody, caller: Caller, key: str) -> str:

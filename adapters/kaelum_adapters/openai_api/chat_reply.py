@@ -28,13 +28,14 @@ OBFUSCATED_CHARACTERS = 64
 class ChatReply:
     """One completion under way. `feed` gives the chunks of an event; at the end `completion` is the whole object.
 
-    The completion's id is "chatcmpl-" and the episode's, so that whoever has it can rate the answer.
+    The completion's id is "chatcmpl-" and the reply's, from which the episode is known (`reply_ids`), so that whoever
+    has it can rate the answer.
     """
 
     def __init__(
         self, started: Started, *, include_usage: bool = False, obfuscated: bool = False, legacy_functions: bool = False
     ) -> None:
-        self.id = f"chatcmpl-{started.id}"
+        self.id = f"chatcmpl-{started.reply_id or started.id}"
         self._started = started
         self._include_usage, self._obfuscated = include_usage, obfuscated
         self._legacy = legacy_functions

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from kaelum_adapters.openai_api.callers import caller
 from kaelum_adapters.openai_api.chat_body import ChatBody, StreamOptions, check, read_ask
 from kaelum_adapters.openai_api.chat_reply import ChatReply
+from kaelum_adapters.openai_api.deadline import patience_of
 from kaelum_adapters.openai_api.errors import ApiError, as_api_error, error_body, log_failure
 from kaelum_adapters.openai_api.exchange import Caller, Finished, RunEvent, Started
 from kaelum_adapters.openai_api.request_id import request_id_of
@@ -39,6 +40,8 @@ async def create_completion(body: ChatBody, request: Request, who: Annotated[Cal
     check(body, max_messages=server.options.max_messages, max_n=server.options.max_n)
     key = request.headers.get("idempotency-key", "")[:256]
     ask = read_ask(body, who, retry=is_retry(request) or bool(key), key=key)
+    if not body.stream:
+        ask = replace(ask, patience=patience_of(request.headers))
     request_id = request_id_of(request.scope)
     async with AsyncExitStack() as held:
         await held.enter_async_context(server.admission.slot(who))

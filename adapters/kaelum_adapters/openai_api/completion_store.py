@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kaelum_adapters.openai_api.exchange import Caller
+from kaelum_adapters.reply_ids import AGAIN_CHARACTERS
 from kaelum_graph.sqlite_file import SqliteFile, erase
 from kaelum_graph.storage import STORE_FILE
 from kaelum_graph.types import Json
@@ -237,9 +238,10 @@ def forget(data_dir: Path, episode_ids: Sequence[str], *, tenant: str | None) ->
     named = json.dumps(list(episode_ids))
 
     def work(connection: sqlite3.Connection) -> None:
+        ids = "(SELECT 'chatcmpl-' || value FROM json_each(?))"
         connection.execute(
-            "DELETE FROM completions WHERE tenant = ? OR id IN (SELECT 'chatcmpl-' || value FROM json_each(?))",
-            (tenant, named),
+            f"DELETE FROM completions WHERE tenant = ? OR id IN {ids} OR substr(id, 1, length(id) - ?) IN {ids}",
+            (tenant, named, AGAIN_CHARACTERS, named),
         )
 
     return erase(data_dir / STORE_FILE, tables=("completions",), work=work)

@@ -93,7 +93,7 @@ async def update_completion(
             )
             raise ApiError(400, message, param=f"metadata.{others[0]}", code="invalid_value")
         episode_id = await records.episode_id(completion_id)
-        await records.put(episode_id, rating, _feedback_id(completion_id))
+        await records.put(episode_id, rating.of_reply(completion_id), _feedback_id(completion_id))
         if not stored:
             return await asyncio.to_thread(_told, request, who, completion_id, episode_id, metadata)
     kept = await asyncio.to_thread(store.update, who, completion_id, metadata)

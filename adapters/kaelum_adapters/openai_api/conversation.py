@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from kaelum_adapters.openai_api.errors import ApiError
 from kaelum_adapters.openai_api.responses_body import TextOrObjects
-from kaelum_graph.types import Message, Role, ToolCall
+from kaelum_graph.types import Message, Role, ToolCall, joined
 
 MODALITIES = {
     "image_url": "images",
@@ -46,7 +46,7 @@ class CallGiven(Given):
 
 
 class _Named(Given):
-    # Who among several speaks is in no chat template that small models know; the turns stand as they are.
+    # Who speaks is in no chat template that small models know: where users have several names, it is put into the text.
     name: str | None = None
 
 
@@ -122,6 +122,7 @@ def read_messages(turns: Sequence[ChatTurn]) -> tuple[Message, ...]:
     """The conversation. Raises `ApiError` 400, `param` the place, for what can't be read or answers no call."""
     messages: list[Message] = []
     open_calls: dict[str, str] = {}  # id to name, of calls without a result so far
+    several = len({turn.name for turn in turns if isinstance(turn, UserTurn) and turn.name}) > 1
     for place, turn in enumerate(turns):
         param = f"messages.{place}"
         match turn:
@@ -151,7 +152,10 @@ def read_messages(turns: Sequence[ChatTurn]) -> tuple[Message, ...]:
                 messages.append(Message("tool", turn.content or "", call_id=named))
             case _:
                 role: Role = "user" if isinstance(turn, UserTurn) else "system"
-                messages.append(Message(role, read_content(turn.content, f"{param}.content")))
+                text = read_content(turn.content, f"{param}.content")
+                if several and role == "user" and turn.name and text.strip():
+                    text = f"{turn.name}: {text}"
+                messages.append(Message(role, text))
     return tuple(messages)
 
 
@@ -169,7 +173,7 @@ def read_content(content: str | Sequence[dict[str, Any]], param: str) -> str:
         if kind not in ("text", "input_text", "output_text", "refusal") or not isinstance(text, str):
             raise _senseless(at, "expected a part of type 'text' with its text")
         texts.append(text)
-    return "".join(texts)
+    return joined(texts)
 
 
 def _senseless(param: str, reason: str) -> ApiError:

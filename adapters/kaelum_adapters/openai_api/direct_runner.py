@@ -27,6 +27,8 @@ from kaelum_graph.models.base import CancelToken, Delta, Generation, GenerationR
 
 DEFAULT_TOKENS = 2048
 """Most new tokens of a reply whose client names no bound."""
+CUT = ("length", "deadline")
+"""How samples end that might have gone on: their clients are told "length", which is what they know."""
 PATIENCE_SECONDS = 5.0
 """After so long without a word a run counts as begun: the client of a stream then sees that something is under way."""
 
@@ -38,11 +40,12 @@ class DirectRunner:
         self._kaelum = kaelum
 
     async def run(self, ask: Ask) -> AsyncGenerator[RunEvent]:
-        """Text as it is generated.
+        """Text as it is generated. At the deadline that is all there will be; `TimeoutError` where there is none.
 
         `Started` waits a while for the first of it, so that a failure before that is an error of the whole request.
         """
         refuse_search_options(ask)
+        seconds = ask.options.get("deadline")
         services = self._kaelum.services
         model = services.model  # loaded before any request is let in
         request = self._request(ask)
@@ -51,7 +54,8 @@ class DirectRunner:
         deltas = Deltas(loop)
         patience = loop.call_later(PATIENCE_SECONDS, deltas.wake)
         token = CancelToken()
-        work = asyncio.create_task(model.agenerate([request], cancel=token, on_delta=deltas.take))
+        deadline = None if seconds is None else time.monotonic() + seconds
+        work = asyncio.create_task(model.agenerate([request], deadline=deadline, cancel=token, on_delta=deltas.take))
         work.add_done_callback(lambda _: deltas.end())
         started = Started(
             id=uuid.uuid4().hex,
@@ -73,6 +77,8 @@ class DirectRunner:
             (generation,) = await work
             if generation.error is not None:
                 raise generation.error
+            if all(one.finish == "deadline" and not (one.text or one.calls) for one in generation.samples):
+                raise TimeoutError("not a word came before the deadline")
             if not begun:
                 yield started
             replies = tuple(reply_of(index, sample, ask) for index, sample in enumerate(generation.samples))
@@ -186,7 +192,7 @@ def refuse_search_options(ask: Ask) -> None:
 
 def reply_of(index: int, sample: Sample, ask: Ask) -> Reply:
     """A sample as a choice."""
-    finish: FinishReason = "tool_calls" if sample.calls else "length" if sample.finish == "length" else "stop"
+    finish: FinishReason = "tool_calls" if sample.calls else "length" if sample.finish in CUT else "stop"
     return Reply(index=index, text=sample.text, finish=finish, calls=sample.calls, logprobs=logprobs_of(sample, ask))
 
 

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from kaelum_adapters.openai_api.request_id import request_id_of
 from kaelum_graph.errors import (
     ContextOverflow,
+    FormError,
     HashMismatch,
     KaelumError,
     ModelError,
@@ -100,7 +101,7 @@ def as_api_error(error: BaseException) -> ApiError:
     if isinstance(error, HashMismatch | WeightsError):
         return ApiError(503, str(error), code="model_unavailable", headers={"retry-after": "30"})
     if isinstance(error, ModelError):
-        return ApiError(503, str(error), code="model_error")
+        return ApiError(503, str(error), code="model_error", retry=not isinstance(error, FormError))
     if isinstance(error, StorageError):
         return ApiError(507, str(error), code="storage_error", retry=False)
     if isinstance(error, KaelumError):
@@ -179,11 +180,12 @@ def log_failure(error: BaseException, told: ApiError, request_id: str) -> None:
     if isinstance(error, ApiError) and error.status == 503:
         return
     unknown = told.code == "internal_error"
+    line = error.without_quotation if isinstance(error, KaelumError) else str(error)
     logger.error(
         "request %s failed with %d: %s",
         request_id,
         told.status,
-        f"{type(error).__name__}: {error}",
+        f"{type(error).__name__}: {line}",
         exc_info=error if unknown else None,
     )
 

@@ -30,7 +30,8 @@ class Ask:
 
     `model` is the name the client wrote, already checked: "kaelum", "kaelum-<worker>" or "kaelum-direct". `messages` is
     the whole conversation. `options` are per-query settings of the search (the `kaelum` object of the body).
-    `fingerprint` is a digest of the caller and the body; `retry` is true when the client says that it asks again.
+    `fingerprint` is a digest of the caller and the body; `retry` is true when the client says that it asks again;
+    `patience` is after how many seconds without a reply it gives up, where that is known and the reply comes whole.
     """
 
     model: str
@@ -55,6 +56,7 @@ class Ask:
     options: Json = field(default_factory=dict[str, object])
     fingerprint: str = ""
     retry: bool = False
+    patience: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,12 +91,17 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """The first event. `id` is the episode's, the handle for feedback ("" until known: then `Finished` has it)."""
+    """The first event. `id` is the episode's, the handle for feedback ("" until known: then `Finished` has it).
+
+    `reply_id` is the reply's, where that is another: no two replies have the same, but the cache gives one episode's
+    answer in many.
+    """
 
     id: str
     created: int
     model: str
     system_fingerprint: str
+    reply_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from typing import TypeVar
 from kaelum_adapters.openai_api.errors import ApiError
 from kaelum_adapters.openai_api.exchange import Caller
 from kaelum_adapters.openai_api.server import Server
+from kaelum_adapters.reply_ids import read_again
 from kaelum_graph.feedback import Feedback
 from kaelum_graph.storage import Storage
 from kaelum_graph.types import EpisodeId, Json
@@ -40,6 +41,10 @@ class Rating:
     def says_nothing(self) -> bool:
         """Whether there is nothing in it to keep."""
         return not self.steps and all(one is None for one in (self.score, self.answer, self.worker, self.comment))
+
+    def of_reply(self, name: str) -> Rating:
+        """This, said of the reply of that id: one of many with a cached answer has a voice of its own in learning."""
+        return replace(self, key=self.key or read_again(name)[1])
 
     def over(self, record: Feedback) -> Feedback:
         """`record` with what this says in the place of what it said; what this leaves open stays."""
@@ -151,7 +156,8 @@ class FeedbackRecords:
         raise ApiError(404, f"There is no feedback '{feedback_id}'.", code="not_found")
 
     def _episode_id(self, name: str) -> EpisodeId:
-        candidates: list[object] = [name.removeprefix(COMPLETION_PREFIX).removeprefix(RESPONSE_PREFIX)]
+        bare = name.removeprefix(COMPLETION_PREFIX).removeprefix(RESPONSE_PREFIX)
+        candidates: list[object] = [bare, read_again(bare)[0]]
         if name.startswith(RESPONSE_PREFIX) and self._server.responses is not None:
             candidates.append(self._server.responses.episode_id(self._tenant, name))
         if name.startswith(COMPLETION_PREFIX) and self._server.completions is not None:

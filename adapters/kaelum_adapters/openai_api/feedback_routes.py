@@ -41,7 +41,7 @@ async def give_feedback(
     rating = body.read()
     feedback_id = _feedback_id(body.feedback_id, idempotency_key)
     episode_id = await records.episode_id(body.name())
-    kept, new = await records.give(episode_id, rating, feedback_id)
+    kept, new = await records.give(episode_id, rating.of_reply(body.name()), feedback_id)
     return {**as_json(kept), "repeated": not new}
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from kaelum_adapters.openai_api.chat_body import VERBOSITY
+from kaelum_adapters.openai_api.chat_body import VERBOSITY, least_mass
 from kaelum_adapters.openai_api.errors import ApiError
 from kaelum_adapters.openai_api.exchange import Ask, Caller
 from kaelum_adapters.openai_api.model_names import check_model
@@ -132,7 +132,7 @@ def read_ask(body: ResponseBody, conversation: Conversation, caller: Caller, *, 
         tool_choice=conversation.tool_choice,
         shape=conversation.shape,
         temperature=body.temperature,
-        top_p=body.top_p,
+        top_p=least_mass(body.top_p),
         max_tokens=body.max_output_tokens,
         logprobs=body.wants_logprobs,
         top_logprobs=body.top_logprobs or 0,

@@ -10,7 +10,7 @@ from pydantic import Field
 from kaelum_adapters.openai_api.errors import ApiError
 from kaelum_adapters.openai_api.responses_body import Identifier, Part, TextOrObjects, unsupported
 from kaelum_adapters.openai_api.responses_tools import read
-from kaelum_graph.types import Json, Message, Role, ToolCall
+from kaelum_graph.types import Json, Message, Role, ToolCall, joined
 
 Status = Literal["in_progress", "completed", "incomplete"]
 CallId = Annotated[str, Field(min_length=1, max_length=256)]
@@ -215,10 +215,10 @@ def to_messages(items: Sequence[Json]) -> tuple[Message, ...]:
 
 
 def text_of(content: str | Sequence[Json]) -> str:
-    """The text of a content, its parts joined as they are."""
+    """The text of a content, its parts joined."""
     if isinstance(content, str):
         return content
-    return "".join(part["refusal"] if part["type"] == "refusal" else part["text"] for part in content)
+    return joined(part["refusal"] if part["type"] == "refusal" else part["text"] for part in content)
 
 
 def _unpaired(reason: str) -> ApiError:

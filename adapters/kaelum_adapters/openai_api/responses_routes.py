@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import uuid
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AsyncExitStack, aclosing, contextmanager
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from kaelum_adapters.openai_api.callers import caller
 from kaelum_adapters.openai_api.chat_routes import is_retry
+from kaelum_adapters.openai_api.deadline import patience_of
 from kaelum_adapters.openai_api.errors import ApiError, as_api_error, log_failure
 from kaelum_adapters.openai_api.exchange import Caller, Finished, RunEvent, Started
 from kaelum_adapters.openai_api.model_names import check_model
@@ -38,10 +39,10 @@ from kaelum_adapters.openai_api.responses_items import number_items
 from kaelum_adapters.openai_api.responses_reply import Draft, echo
 from kaelum_adapters.openai_api.responses_store import KeptResponse, ResponsesStore
 from kaelum_adapters.openai_api.server import Server, server_of
+from kaelum_adapters.replies import counted
+from kaelum_adapters.reply_ids import read_again
 from kaelum_graph.errors import KaelumError, StorageError
-from kaelum_graph.models.base import PolicyModel
-from kaelum_graph.models.hermes import tool_json
-from kaelum_graph.types import Json, Message
+from kaelum_graph.types import Json
 
 router = APIRouter(prefix="/v1/responses", tags=["responses"])
 Who = Annotated[Caller, Depends(caller)]
@@ -58,7 +59,7 @@ class Answering:
         self._episode = started.id
         settings = server.kaelum.settings
         self.draft = Draft(
-            id=f"resp_{started.id or uuid.uuid4().hex}",
+            id=f"resp_{started.reply_id or started.id or uuid.uuid4().hex}",
             created=started.created,
             model=started.model,
             echo=echo(body, conversation.offered, temperature=settings.temperature, top_p=settings.top_p),
@@ -93,7 +94,7 @@ class Answering:
         if self._body.store is not False:
             items = number_items(self._conversation.items, owner)
             self._store.put(tenant, self._episode, self.draft.snapshot(), items)
-        elif self._episode and self._episode != owner:
+        elif self._episode and self._episode != read_again(owner)[0]:
             self._store.note_episode(tenant, self.draft.id, self._episode)
 
 
@@ -110,6 +111,8 @@ async def create_response(body: ResponseBody, request: Request, who: Who) -> Res
     request_id = request_id_of(request.scope)
     key = request.headers.get("idempotency-key", "")[:256]
     ask = read_ask(body, conversation, who, retry=bool(key) or is_retry(request), key=key)
+    if not body.stream:
+        ask = replace(ask, patience=patience_of(request.headers))
     async with AsyncExitStack() as held:
         held.enter_context(_own_words())
         await held.enter_async_context(server.admission.slot(who))
@@ -204,16 +207,9 @@ async def count_input_tokens(body: TokenCountBody, request: Request, who: Who) -
         check_model(body.model)
     conversation = await _conversation(body, server, who)
     async with server.admission.slot(who):
-        count = await asyncio.to_thread(_count, server.kaelum.services.model, conversation)
+        told = (conversation.messages, conversation.tools, conversation.tool_choice)
+        count = await asyncio.to_thread(counted, server.kaelum.services.model, *told)
     return {"object": "response.input_tokens", "input_tokens": count}
-
-
-def _count(model: PolicyModel, conversation: Conversation) -> int:
-    tokens = model.count_tokens(conversation.messages)
-    if conversation.tools and conversation.tool_choice.mode != "none":
-        shown = "\n".join(json.dumps(tool_json(tool), ensure_ascii=False) for tool in conversation.tools)
-        tokens += model.count_tokens([Message("system", shown)])
-    return tokens
 
 
 @router.get("/{response_id}", response_model=None)

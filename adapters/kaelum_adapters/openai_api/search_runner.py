@@ -21,6 +21,7 @@ from kaelum_adapters.openai_api.exchange import (
 from kaelum_adapters.openai_api.model_names import worker_of
 from kaelum_adapters.openai_api.pacing import with_silences
 from kaelum_adapters.replies import prompt_length, replies_of, usage_of
+from kaelum_adapters.reply_ids import again
 from kaelum_adapters.thinking import Thinking
 from kaelum_flow.facade import Kaelum
 from kaelum_graph.answer import Answer, Progress, TextDelta
@@ -48,7 +49,8 @@ class SearchRunner:
         token = CancelToken()
         hurry = contextlib.nullcontext() if self._drain is None else self._drain.on_hurry(token.cancel)
         created, fingerprint = int(time.time()), await asyncio.to_thread(lambda: kaelum.state_version)
-        prompt_tokens = await asyncio.to_thread(prompt_length, kaelum.services.model, ask.messages)
+        model = kaelum.services.model
+        prompt_tokens = await asyncio.to_thread(prompt_length, model, ask.messages, ask.tools, ask.tool_choice)
         events = kaelum.astream(
             question,
             history=history,
@@ -70,8 +72,14 @@ class SearchRunner:
             )
             async for event in steps:
                 if isinstance(event, Progress) and started is None and "id" in event.data:
+                    episode = event.data["id"]
+                    hit = event.stage == "cache" and event.data.get("state") == "hit"
                     started = Started(
-                        id=event.data["id"], created=created, model=ask.model, system_fingerprint=fingerprint
+                        id=episode,
+                        created=created,
+                        model=ask.model,
+                        system_fingerprint=fingerprint,
+                        reply_id=again(episode) if hit else "",
                     )
                     yield started
                     for thought in before:
@@ -143,6 +151,13 @@ def search_options(ask: Ask) -> Json:
         "seed": ask.seed,
         "answers": ask.n if ask.n > 1 else None,
     }
+    for key, value in given.items():
+        if value is not None and options.get(key, value) != value:
+            param = f"kaelum.{key}"
+            message = (
+                f"{param}: {options[key]} contradicts {value}, which the request says elsewhere; give one of them."
+            )
+            raise ApiError(400, message, param=param, code="invalid_value")
     options.update({key: value for key, value in given.items() if value is not None})
     if ask.tools and ask.tool_choice.mode != "none":
         if ask.options.get("cache"):
