@@ -1,12 +1,13 @@
 """One live run to confirm what the replays say: the learned system, frozen, beside the untrained one, with the model.
 
-    python benchmarks/learning_live.py --tasks 4        # half an hour on two cores; goes on where it was stopped
+    python benchmarks/learning_live.py --tasks 10       # an hour on two cores; goes on where it was stopped
 
 The bank's stream is learned from as `learning_system.py` does (its first order), the state is put into a data folder,
 and two Kaelums that learn nothing more, one with that state and one without, answer the same new queries: of the
 families of the stream and of those never streamed, from a seed that nothing was made or learned with. Both have the
-same budget of rollouts, and what both ask the model for is drawn once: they differ by what they learned, not by luck.
-`right` is the benchmark's scorer's word.
+same budget of rollouts, and what both ask the model for in one run is drawn once: they differ by what they learned, not
+by luck. The untrained one is also asked with half the budget, for the learned one takes fewer tokens. `right` is the
+benchmark's scorer's word.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ from kaelum_graph.learning.service import versions_of
 from kaelum_graph.storage import STORE_FILE, Storage
 from kaelum_graph.types import EpisodeId
 
-VARIANTS = ("untrained", "learned")
+LEARNED = "learned"
+VARIANTS = {"untrained": BUDGET, "untrained, half the rollouts": BUDGET // 2, LEARNED: BUDGET}
+"""Each with its greatest number of rollouts."""
 SEED = 8
 """Even: tables deal their items out by odd and even seeds, and the stream's is odd."""
 PARALLEL_QUERIES = 16
@@ -49,7 +52,7 @@ PARALLEL_QUERIES = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Live:
-    """One query answered by one of the two."""
+    """One query answered by one of the variants."""
 
     variant: str
     family: str
@@ -94,7 +97,7 @@ def teach(folder: Path, bank: Path, model: str) -> None:
 
 def answered(kaelum: Kaelum, task: Task, variant: str) -> Live:
     """Ask and judge."""
-    answer = kaelum.ask(task.question, sims=BUDGET, seed=seed_of(task, SEED))
+    answer = kaelum.ask(task.question, sims=VARIANTS[variant], seed=seed_of(task, SEED))
     best = answer.answer or (answer.alternatives[0].answer if answer.alternatives else "")
     text = answer.text if task.family in PROSE and answer.status != "unsure" else best
     return Live(
@@ -116,9 +119,14 @@ def run(arguments: argparse.Namespace, kept: Kept) -> None:
     draws.unlink(missing_ok=True)
     backend = load(arguments.model)
     model = RecordedModel(draws, name=backend.name, load=lambda: backend)
-    teach(arguments.keep / "learned", arguments.folder, model.name)
+    teach(arguments.keep / LEARNED, arguments.folder, model.name)
     options: dict[str, Any] = {"cache": False, "learning": False}
-    kaelums = {name: Kaelum(Settings(data_dir=arguments.keep / name, **options), model=model) for name in VARIANTS}
+    kaelums = {
+        name: Kaelum(
+            Settings(data_dir=arguments.keep / name.replace(", ", "-").replace(" ", "-"), **options), model=model
+        )
+        for name in VARIANTS
+    }
     try:
         with ThreadPoolExecutor(PARALLEL_QUERIES) as pool:
             list(pool.map(lambda pair: kept.add(answered(kaelums[pair[1]], pair[0], pair[1])), left))
@@ -129,32 +137,36 @@ def run(arguments: argparse.Namespace, kept: Kept) -> None:
 
 
 def tables(found: list[Live]) -> str:
-    """Markdown: both, and the difference by query."""
+    """Markdown: the learned system beside each untrained one, and the difference by query."""
     by_query: dict[tuple[str, int], dict[str, Live]] = {}
     for one in found:
         by_query.setdefault((one.family, one.index), {})[one.variant] = one
-    pairs = [(both["untrained"], both["learned"]) for both in by_query.values() if len(both) == len(VARIANTS)]
-    lines = ["| queries | untrained | learned | learned − untrained, points | tokens | other worker | "
-             "calibration error |", "|---|---|---|---|---|---|---|"]  # fmt: skip
-    for title, families in (("all", (*STREAMED, *UNSEEN)), ("streamed families", STREAMED), ("unseen", UNSEEN)):
-        mine = [pair for pair in pairs if pair[0].family in families]
-        if not mine:
-            continue
-        right = np.array([[one.right for one in pair] for pair in mine], dtype=float)
-        gain = 100 * (right[:, 1] - right[:, 0])
-        means = gain[np.random.default_rng(0).integers(0, len(gain), (2000, len(gain)))].mean(axis=1)
-        low, high = np.quantile(means, [0.025, 0.975])
-        tokens = [np.mean([pair[at].tokens for pair in mine]) for at in (0, 1)]
-        moved = np.mean([pair[0].worker != pair[1].worker for pair in mine])
-        errors = [
-            calibration_error(np.array([pair[at].confidence for pair in mine]), right[:, at], bins=5) for at in (0, 1)
-        ]
-        lines.append(
-            f"| {title}, {len(mine)} | {right[:, 0].mean():.1%} | {right[:, 1].mean():.1%} | "
-            f"{gain.mean():+.1f} ({low:+.1f} to {high:+.1f}) | {tokens[0]:.0f}, {tokens[1]:.0f} | {moved:.0%} | "
-            f"{errors[0]:.3f}, {errors[1]:.3f} |"
-        )
+    lines = ["| queries | beside | its right | learned | learned − it, points | tokens | other worker | "
+             "calibration error |", "|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    for other in VARIANTS:
+        pairs = [(each[other], each[LEARNED]) for each in by_query.values() if {other, LEARNED} <= each.keys()]
+        for title, families in (("all", (*STREAMED, *UNSEEN)), ("streamed families", STREAMED), ("unseen", UNSEEN)):
+            mine = [pair for pair in pairs if pair[0].family in families]
+            if mine and other != LEARNED:
+                lines.append(f"| {title}, {len(mine)} | {other} | {compared(mine)} |")
     return "\n".join(lines)
+
+
+def compared(pairs: list[tuple[Live, Live]]) -> str:
+    """The cells of one row: both, and the second less the first with a bootstrap interval over queries."""
+    right = np.array([[one.right for one in pair] for pair in pairs], dtype=float)
+    gain = 100 * (right[:, 1] - right[:, 0])
+    means = gain[np.random.default_rng(0).integers(0, len(gain), (2000, len(gain)))].mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    tokens = [np.mean([pair[at].tokens for pair in pairs]) for at in (0, 1)]
+    moved = np.mean([pair[0].worker != pair[1].worker for pair in pairs])
+    errors = [
+        calibration_error(np.array([pair[at].confidence for pair in pairs]), right[:, at], bins=5) for at in (0, 1)
+    ]
+    return (
+        f"{right[:, 0].mean():.1%} | {right[:, 1].mean():.1%} | {gain.mean():+.1f} ({low:+.1f} to {high:+.1f}) | "
+        f"{tokens[0]:.0f}, {tokens[1]:.0f} | {moved:.0%} | {errors[0]:.3f}, {errors[1]:.3f}"
+    )
 
 
 def main() -> None:
