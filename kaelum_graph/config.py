@@ -93,7 +93,7 @@ class Settings(BaseModel):
         default=True, description="end a search once its evidence is clear; off: spend the whole budget"
     )
     first_wave: int = Field(
-        default=4, ge=1, le=128, description="rollouts of a search's first wave, the fewest whose agreement can end it"
+        default=4, ge=2, le=128, description="rollouts of a search's first wave, the fewest whose agreement can end it"
     )
     wave_size: int = Field(
         default=16, ge=1, le=128, description="most rollouts generated in one batch; waves double from the first"

@@ -222,9 +222,11 @@ def form_checked(evidence: Sequence[Evidence]) -> bool:
 
 
 def without_passed_form(evidence: Sequence[Evidence]) -> tuple[Evidence, ...]:
-    """The votes, those that a right form won unscored: it says nothing for a value."""
+    """The votes, an anchored one that a draft's right form won unscored: it says nothing for a value."""
     return tuple(
-        replace(vote, outcome="unscored") if vote.source == FORM and vote.outcome == "pass" else vote
+        replace(vote, outcome="unscored")
+        if vote.source == FORM and vote.tier.anchored and vote.outcome == "pass"
+        else vote
         for vote in evidence
     )
 

@@ -62,7 +62,6 @@ class EarlierSearch:
             "waves": self.waves,
             "stop_reason": self.stop_reason,
             "model": self.model,
-            "sims": self.options.get("sims"),
             "answer": self.answer,
         }
 

@@ -281,6 +281,7 @@ class Kaelum(Ratings):
         """End the queries under way and free the model, the sandbox and the store. Idempotent.
 
         Queries get a moment to give what they have, as `cancelled`; after it, and for good, there is a `UsageError`.
+        A run of `graph` itself, or of a graph around it, is ended but not waited for.
         """
         self.services.close()
 

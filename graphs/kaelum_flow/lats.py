@@ -20,7 +20,7 @@ from kaelum_flow.judging import with_judgement
 from kaelum_flow.plans import choices_for, in_arms
 from kaelum_flow.rollouts import judge, proposer, simulation_json
 from kaelum_flow.scoring import likelihood_weight, scored, sighted
-from kaelum_flow.seen import proposing, seen_rollouts
+from kaelum_flow.seen import counting, proposing, seen_rollouts, wants_drafts
 from kaelum_flow.services import Services, wave_threads
 from kaelum_flow.state import (
     KaelumState,
@@ -194,7 +194,8 @@ def settled(services: Services, state: KaelumState, settings: Settings, tree: Se
     # A wave that was cut for want of places is a look the head knows nothing of.
     if route.get("full_run") or len(tree.rollouts) < settings.first_wave:
         return False
-    rollouts, _ = seen_rollouts(*proposing(tree), {})
+    told, prefixes = proposing(tree)
+    rollouts, _ = seen_rollouts(counting(told, drafts=wants_drafts(services, route)), prefixes, {})
     return services.learned.stop_head.should_stop(look_at(rollouts, budget=route["rollouts"]))
 
 
@@ -207,8 +208,7 @@ def cut_off(tree: SearchTree) -> bool:
 def halt_reason(services: Services, state: KaelumState, settings: Settings, tree: SearchTree) -> str | None:
     """Why the search stops after this wave, or None to go on: the evidence first, then what it may still spend."""
     may_reflect = len(state.get("reflections") or []) < settings.max_reflections
-    asked = current_route(state)["worker"]
-    drafts = any(worker.prose for name, worker in services.workers.items() if name == asked)
+    drafts = wants_drafts(services, current_route(state))
     if len(tree.rollouts) >= current_route(state)["rollouts"]:
         ended = "deadline" if seconds_left(state, settings.deadline) == 0.0 and cut_off(tree) else "budget"
         return evidence_halt(tree, may_reflect=False, drafts=drafts) or ended

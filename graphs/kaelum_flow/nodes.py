@@ -97,8 +97,8 @@ class ForwardNodes:
             request = read_request(state)
             request["options"] = {**self._options, **request["options"]}
         self.services.settings_for(request["options"])
-        # Before the query's time begins: the first one loads the encoder.
-        features = self.services.encoder.features(request["text"])
+        # Before the query's time begins: the first one loads the encoder, and may ask a server which model it has.
+        features, version = self.services.encoder.features(request["text"]), self.services.state_version
         return {
             "query": None,
             "history": None,
@@ -113,7 +113,7 @@ class ForwardNodes:
             "request": packed({**request, "tenant": tenant}),
             "episode_id": uuid.uuid4().hex,
             "started_at": time.time(),
-            "state_version": self.services.state_version,
+            "state_version": version,
             "features": features,
             "called": None,
             "cached": None,
@@ -167,13 +167,9 @@ class ForwardNodes:
     def _hit(self, state: KaelumState, settings: Settings, query: Query, embedding: Array) -> Hit | None:
         """A stored answer to the query, of a search with the same limits; what was verified serves any budget."""
         shape, tenant = requested_shape(current_request(state)), current_tenant(state)
-        scope = self._scope(settings, query, shape)
-        hit = self.services.cache.lookup(query.text, embedding, scope=scope, tenant=tenant)
-        if hit is not None:
-            return hit
-        usual = self._scope(settings.model_copy(update=USUAL), query, shape)
-        hit = self.services.cache.lookup(query.text, embedding, scope=usual, tenant=tenant) if usual != scope else None
-        return hit if hit is not None and hit.entry.answer["status"] == "verified" else None
+        scopes = [self._scope(each, query, shape) for each in (settings.model_copy(update=USUAL), settings)]
+        usual, own = (self.services.cache.lookup(query.text, embedding, scope=scope, tenant=tenant) for scope in scopes)
+        return usual if usual is not None and usual.entry.answer["status"] == "verified" else own
 
     def after_cache(self, state: KaelumState) -> str:
         """Where to go: "hit" or "miss"."""
@@ -326,7 +322,7 @@ class ForwardNodes:
             if settings.learning and not is_audit(answer.id):
                 self._measure(state, answer.id)
             if settings.cache and surpassed(state, answer):
-                self.services.cache.evict((state.get("earlier") or {})["episode_id"])
+                self._evict_earlier(state)
             kept = (
                 settings.cache
                 and earned(answer)
@@ -352,6 +348,13 @@ class ForwardNodes:
         if seen is not None:
             self.services.tell_learner()
         return {**forked, "recorded": True}
+
+    def _evict_earlier(self, state: KaelumState) -> None:
+        """Take the answers of the searches that this one goes on from out of the cache."""
+        named = (state.get("earlier") or {}).get("episode_id")
+        while named:
+            self.services.cache.evict(named)
+            named = (self.services.storage.episode(named, tenant=current_tenant(state)) or {}).get("continued_from")
 
     def _kept_from_reflecting(self, state: KaelumState, settings: Settings, verdict: Verdict) -> str:
         """Why a search ended whose last wave was all refuted, by one anchor at least, and that reflected no more."""
@@ -525,12 +528,10 @@ def surpassed(state: KaelumState, answer: Answer) -> bool:
 
 
 def kept_limits(state: KaelumState, settings: Settings, answer: Answer) -> Settings:
-    """The settings whose limits an answer is kept under: the caller's own, of the first search where one goes on; but
-    what was verified serves any effort."""
-    if answer.status == "verified":
-        return settings.model_copy(update=USUAL)
-    earlier = state.get("earlier")
-    return settings.model_copy(update={"sims": earlier.get("sims")}) if earlier else settings
+    """The settings whose limits an answer is kept under: the caller's own, but
+    what was verified serves any effort, and what a search came to that went on, too."""
+    usual = answer.status == "verified" or bool(state.get("earlier"))
+    return settings.model_copy(update=USUAL) if usual else settings
 
 
 def earned(answer: Answer) -> bool:

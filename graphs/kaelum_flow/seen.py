@@ -16,6 +16,7 @@ from kaelum_graph.learning.episode import RolloutFeatures, SeenEpisode, SeenRoll
 from kaelum_graph.learning.projection import smaller
 from kaelum_graph.learning.step_features import step_scalars, step_states
 from kaelum_graph.models.base import HiddenState
+from kaelum_graph.posterior import without_passed_form
 from kaelum_graph.tree import Rollout, SearchTree
 from kaelum_graph.types import EpisodeId, Json, RolloutId
 from kaelum_graph.verdict import Verdict
@@ -90,11 +91,21 @@ def proposing(tree: SearchTree, first: int = 0) -> tuple[list[Rollout], list[Has
     return told, [prefixes[one.id] for one in told]
 
 
-def ran_to_its_end(tree: SearchTree, route: Json) -> bool:
+def wants_drafts(services: Services, route: Json) -> bool:
+    """Whether the worker that was asked first writes drafts. Only then does a draft's form say anything for it."""
+    return any(worker.prose for name, worker in services.workers.items() if name == route.get("worker"))
+
+
+def counting(rollouts: Sequence[Rollout], *, drafts: bool) -> list[Rollout]:
+    """The rollouts with the evidence that counts for their answers: a passed form only where drafts are wanted."""
+    return [one if drafts else replace(one, evidence=without_passed_form(one.evidence)) for one in rollouts]
+
+
+def ran_to_its_end(rollouts: Sequence[Rollout], route: Json) -> bool:
     """Whether a search that was not to be stopped ended of itself. One that merely was not stopped is no fair sample of
     all searches; one that a passed check ended early belongs to it, for nothing better could have come."""
-    verified = any(rollout.outcome == "pass" for rollout in tree.rollouts)
-    return bool(route.get("full_run")) and (verified or len(tree.rollouts) >= route["rollouts"])
+    verified = any(rollout.outcome == "pass" for rollout in rollouts)
+    return bool(route.get("full_run")) and (verified or len(rollouts) >= route["rollouts"])
 
 
 def seen_episode(services: Services, state: KaelumState) -> SeenEpisode | None:
@@ -112,7 +123,8 @@ def seen_episode(services: Services, state: KaelumState) -> SeenEpisode | None:
     told, prefixes = proposing(tree, first)
     if not told:
         return None
-    rollouts, answers = seen_rollouts(told, prefixes, services.shelf.of(episode_id))
+    drafts = wants_drafts(services, route)
+    rollouts, answers = seen_rollouts(counting(told, drafts=drafts), prefixes, services.shelf.of(episode_id))
     # Below the root lies the worker's node, and below that the steps.
     depths = [tree.nodes[one.simulation.node_id].depth for one in told]
     rollouts = [replace(one, begun=depth - 1) for one, depth in zip(rollouts, depths, strict=True)]
@@ -135,7 +147,7 @@ def seen_episode(services: Services, state: KaelumState) -> SeenEpisode | None:
         answers=tuple(answers),
         chosen=chosen,
         shown=shown,
-        exhausted=not earlier and ran_to_its_end(tree, route),
+        exhausted=not earlier and ran_to_its_end(counting(tree.rollouts, drafts=drafts), route),
         budget=route["rollouts"],
         rollouts=tuple(rollouts),
     )

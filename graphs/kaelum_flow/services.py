@@ -129,7 +129,7 @@ class Services:
         """The policy model; fetched and loaded at first need, which can take minutes on a new machine."""
         return self._part("model", self._load_model)
 
-    @cached_property
+    @property
     def model_name(self) -> str:
         """The policy model's name, known without loading it; a server that is to choose one is asked for it."""
         given = self._given["model"]

@@ -155,8 +155,9 @@ def _control_tokens(tokenizer: Any) -> re.Pattern[str]:
     added = getattr(tokenizer, "added_tokens_decoder", {}).values()
     names = {token.content for token in added if token.special} | {*tokenizer.all_special_tokens, *END_OF_TURN}
     longer = sorted(re.escape(name) for name in names - {OPEN, CLOSE} if len(name) > 1)
-    # Only looked at, not consumed, as names may overlap.
-    return re.compile(f"(?={'|'.join(longer)}).", re.DOTALL)
+    begun = "".join(sorted({re.escape(name[0]) for name in names}))
+    # Only looked at, not consumed, as names may overlap; first for what begins one, as there may be a thousand.
+    return re.compile(f"(?=[{begun}])(?={'|'.join(longer)}).", re.DOTALL)
 
 
 def _turn(message: Message) -> Json:

@@ -108,7 +108,7 @@ BAD_TEXT = {
     "max_reflections": "9",
     "judge": "sometimes",
     "early_stop": "perhaps",
-    "first_wave": "0",
+    "first_wave": "1",
     "wave_size": "129",
     "slots": "0",
     "seed": "0x1",

@@ -111,6 +111,11 @@ def read_current(folder: Path, load: Load) -> int:
     raise AssertionError("the version in use changes too often to be read")
 
 
+PATIENCE = 600 + 20 * max(KILLS.values())
+"""Seconds: each kill leaves a backlog, and on a busy machine what 200 of them leave takes longer than half an hour."""
+
+
+@pytest.mark.timeout(3 * PATIENCE)
 @pytest.mark.parametrize("name", sorted(LEARNING))
 def test_kills(tmp_path: Path, name: str) -> None:
     random, said = Random(5), list[str]()
@@ -129,10 +134,8 @@ def test_kills(tmp_path: Path, name: str) -> None:
     storage = Storage(tmp_path / "kaelum.sqlite")
     learner = Learner(storage, Versions(tmp_path / "state"), make_state, poll_seconds=0.01)
     learner.start()
-    # Each kill leaves a backlog; on a busy machine what 200 of them leave takes longer than half an hour.
-    patience = 600 + 20 * kills
-    assert learner.drain(patience), learner.status
-    learner.forget(timeout=patience)  # whatever a killed one had begun to forget
+    assert learner.drain(PATIENCE), learner.status
+    learner.forget(timeout=PATIENCE)  # whatever a killed one had begun to forget
     learner.stop()
     told = {kind: {line.split()[1] for line in said if line.startswith(kind)} for kind in ("episode", "feedback")}
     gone = {line.split()[1] for line in said if line.startswith("forgotten")}

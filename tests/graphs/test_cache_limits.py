@@ -50,6 +50,16 @@ def test_a_verified_answer_serves_any_effort_but_no_other_length(make_kaelum: Ma
     assert kaelum.ask(EQUATION, worker="math", max_tokens=500).cache == "miss"
 
 
+def test_a_verified_answer_comes_before_an_earlier_guess_with_the_same_limits(make_kaelum: MakeKaelum) -> None:
+    kaelum = make_kaelum(always(boxed("41")), learning=False, max_reflections=0)
+    guess = kaelum.ask(GERBILS, worker="math", sims=2)
+    usual = kaelum.ask(GERBILS, worker="math")
+    assert kaelum.ask(GERBILS, worker="math", sims=2).id == guess.id != usual.id
+    (entry,) = (one for one in kaelum.services.storage.cache_entries() if one.episode_id == usual.id)
+    kaelum.services.cache.add(replace(entry, answer={**entry.answer, "status": "verified"}))
+    assert kaelum.ask(GERBILS, worker="math", sims=2).id == usual.id
+
+
 def test_a_text_that_was_cut_is_not_kept(make_kaelum: MakeKaelum, monkeypatch: pytest.MonkeyPatch) -> None:
     kaelum = make_kaelum(always(boxed("5")), learning=False)
     generate = ScriptedModel.generate
@@ -71,8 +81,10 @@ def test_a_search_that_goes_on_to_another_answer_takes_the_first_out_of_the_cach
     kaelum = make_kaelum(lambda request, k: boxed(said[0]), learning=False, early_stop=False, max_reflections=0)
     first = kaelum.ask(GERBILS, worker="math", sims=4)
     assert kaelum.ask(GERBILS, worker="math", sims=4).id == first.id
+    same = kaelum.continue_search(first.id, sims=2)
+    assert same.answer == "41"
     said[0] = "42"
-    second = kaelum.continue_search(first.id, sims=8)
+    second = kaelum.continue_search(same.id, sims=16)
     assert second.answer == "42"
     again = kaelum.ask(GERBILS, worker="math", sims=4)
     assert (again.answer, again.id == first.id) == ("42", False)

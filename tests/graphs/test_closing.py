@@ -27,7 +27,7 @@ class Loading:
         self.loads: list[ScriptedModel] = []
         self.closed: list[ScriptedModel] = []
         kaelum.services._given["model"] = None
-        vars(kaelum.services)["model_name"] = "scripted"
+        vars(kaelum.services)["_chosen_model"] = ("scripted", "named")
         monkeypatch.setattr(Services, "_load_model", lambda services: self.load())
 
     def load(self) -> ScriptedModel:
@@ -52,7 +52,7 @@ def kaelum(make_kaelum: MakeKaelum) -> Kaelum:
 
 def test_a_search_ends_with_what_it_has(kaelum: Kaelum) -> None:
     with ThreadPoolExecutor() as pool:
-        asked = pool.submit(kaelum.ask, ASKED, worker="math", sims=200, wave_size=1, first_wave=1, early_stop=False)
+        asked = pool.submit(kaelum.ask, ASKED, worker="math", sims=200, wave_size=1, early_stop=False)
         while not kaelum.services._under_way:
             time.sleep(0.01)
         time.sleep(0.2)

@@ -101,7 +101,7 @@ def test_loading_the_model_takes_nothing_of_the_deadline(
 
     kaelum = make_kaelum(lambda request, k: "")
     kaelum.services._given["model"] = None
-    vars(kaelum.services)["model_name"] = "scripted"
+    vars(kaelum.services)["_chosen_model"] = ("scripted", "named")
     monkeypatch.setattr(Services, "_load_model", load)
     offered = [Tool(name="weather", description="The weather of a city.")] if tools else []
     answer = kaelum.ask("What is 3 + 9?", worker="math", sims=4, deadline=0.7, tools=offered)

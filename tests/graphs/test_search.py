@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,9 @@ import pytest
 from kaelum_flow.facade import Kaelum
 from kaelum_flow.plans import takes_structures
 from kaelum_graph.models.base import GenerationRequest
+from kaelum_graph.router import Route, Router
 from kaelum_graph.tree import SearchTree
+from kaelum_graph.types import WorkerName
 from kaelum_graph.workers import worker
 from tests.graphs.conftest import MakeKaelum
 from tests.graphs.scripted_model import ScriptedModel
@@ -191,3 +194,23 @@ def test_a_workers_prompt_without_a_place_for_structures_gets_none() -> None:
 
     assert takes_structures(worker("math"))
     assert not takes_structures(Old())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("first", "ends"), [("math", False), ("creative", True)])
+def test_a_guests_draft_of_the_right_form_ends_no_search_for_a_value(
+    make_kaelum: MakeKaelum, monkeypatch: pytest.MonkeyPatch, first: str, ends: bool
+) -> None:
+    draft = "Seventeen times twenty-three makes four hundred and one, as every child in school knows very well."
+    route = Router.route
+
+    def shared(router: Router, *given: Any, **how: Any) -> Route:
+        allocation = {WorkerName("math"): 12, WorkerName("creative"): 4}
+        return replace(route(router, *given, **how), allocation=allocation, rollouts=16, worker=WorkerName(first))
+
+    def script(request: GenerationRequest, k: int) -> str:
+        return boxed(str(k)) if "boxed" in str(request.messages) else draft
+
+    monkeypatch.setattr(Router, "route", shared)
+    kaelum = make_kaelum(script, max_reflections=0)
+    answer = kaelum.ask("What is 17 times 23? Answer in one sentence of at most 20 words.")
+    assert (answer.cost.rollouts < 16) is ends
