@@ -139,6 +139,14 @@ class Services:
             return f"{self.settings.model or self.model.name} at {self.settings.base_url}"
         return self._chosen_model[0]
 
+    @property
+    def known_model_name(self) -> str | None:
+        """`model_name` where no hub and no server has to be asked for it any more, else None."""
+        settings = self.settings
+        named = settings.base_url is not None and settings.model is not None
+        known = named or self._given["model"] is not None or "model" in self._made or "_chosen_model" in vars(self)
+        return self.model_name if known else None
+
     @cached_property
     def _chosen_model(self) -> tuple[str, str]:
         if self.settings.model is not None:

@@ -71,9 +71,13 @@ def forget(
 
 def holding(kaelum: Kaelum, text: str) -> set[str]:
     """The names of the files in the data folder in whose bytes `text` is."""
-    found = [path for path in kaelum.settings.data_dir.rglob("*") if path.is_file()]
-    assert len(found) > 2
-    return {path.name.removesuffix("-wal") for path in found if text.encode() in path.read_bytes()}
+    while True:
+        found = [path for path in kaelum.settings.data_dir.rglob("*") if path.is_file()]
+        assert len(found) > 2
+        try:
+            return {path.name.removesuffix("-wal") for path in found if text.encode() in path.read_bytes()}
+        except FileNotFoundError:  # the learner has given one that it was making its name: look again
+            continue
 
 
 async def ask_every_way(app: FastAPI, question: str, *, key: str = "none") -> tuple[str, str]:

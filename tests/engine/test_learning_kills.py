@@ -2,7 +2,7 @@
 
 So it is of small components, which learn a hundred events in the time of a kill, and of all that a process learns with:
 its versions are megabytes, its kills as often within one event's learning as between two. KAELUM_KILLS sets how many
-kills there are of each (200 take a quarter of an hour).
+kills there are of each (200 take half an hour).
 """
 
 from __future__ import annotations

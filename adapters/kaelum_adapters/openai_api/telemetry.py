@@ -265,7 +265,7 @@ class _State:
         if kaelum is None:
             return
         # Which model is the default may have to be asked of a hub, so the name is only told once it is known.
-        model = kaelum.settings.model or vars(kaelum.services).get("model_name")
+        model = kaelum.settings.model or kaelum.services.known_model_name
         if model:
             yield InfoMetricFamily("kaelum:model", "The model behind the search.", {"name": model})
         try:
